@@ -1,0 +1,1 @@
+//! Our snapshot files; ZooKeeper's dataDir read and written.
