@@ -1,1 +1,202 @@
-//! To be written.
+//! Who is connected here, which session each connection stands for, and when a silent session is
+//! over.
+//!
+//! The replicated part of a session (that it exists, its timeout, attach and last write) is in
+//! `tree`. Here is what one server adds: its connections and their outboxes, the handshakes that
+//! wait for the log, and the leader's expiry queue. `deliver` is the way back from apply: outcomes
+//! and events become frames in outboxes.
+
+mod conn;
+mod deliver;
+mod expiry;
+mod identities;
+mod live;
+mod outbox;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use quorate_proto::{SessionId, Zxid};
+
+pub(crate) use self::conn::{Attachment, Conn, millis};
+pub(crate) use self::deliver::Delivery;
+pub(crate) use self::identities::Identities;
+pub(crate) use self::live::{Live, Overdue};
+pub(crate) use self::outbox::{Budget, CloseReason, Fate, InFlight, PAUSE_BYTES};
+use crate::clock::SharedClock;
+use crate::metrics::Metrics;
+use crate::tree::txn::Ticket;
+use crate::watches::{ConnId, Watches};
+
+/// Bytes that all outboxes of a server may hold before large ones are closed.
+const OUTBOX_BUDGET: usize = 512 << 20;
+
+/// A handshake that waits for its entry in the log.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    /// The connection.
+    pub(crate) conn: Arc<Conn>,
+    /// Whether, and how, the request carried the readOnly byte.
+    pub(crate) read_only: Option<bool>,
+    /// The largest zxid that the client has seen.
+    pub(crate) last_zxid_seen: Zxid,
+}
+
+/// The connections of one server and the sessions of the ensemble.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// Armed by reads, fired by apply.
+    pub(crate) watches: Watches,
+    /// Sessions by the time at which they are over.
+    pub(crate) live: Mutex<Live>,
+    conns: RwLock<Conns>,
+    by_session: RwLock<HashMap<SessionId, Arc<Conn>>>,
+    handshakes: Mutex<HashMap<u64, Handshake>>,
+    next_ticket: AtomicU64,
+    server: u8,
+    boot: u64,
+    budget: Arc<Budget>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+}
+
+/// Open connections by number; numbers are used again.
+#[derive(Debug, Default)]
+struct Conns {
+    slots: Vec<Option<Arc<Conn>>>,
+    free: Vec<u32>,
+}
+
+impl Sessions {
+    /// For server number `server`; `boot` is drawn at random at every start (R11).
+    pub(crate) fn new(
+        server: u8,
+        boot: u64,
+        tick_ms: u64,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Sessions> {
+        Arc::new(Sessions {
+            watches: Watches::new(),
+            live: Mutex::new(Live::new(tick_ms)),
+            conns: RwLock::default(),
+            by_session: RwLock::default(),
+            handshakes: Mutex::default(),
+            next_ticket: AtomicU64::new(1),
+            server,
+            boot,
+            budget: Budget::new(OUTBOX_BUDGET),
+            clock,
+            metrics,
+        })
+    }
+
+    /// A connection that was just accepted.
+    pub(crate) fn accept(&self, peer: SocketAddr, identities: Arc<Identities>) -> Arc<Conn> {
+        let mut conns = self.conns.write();
+        let number = conns.free.pop().unwrap_or_else(|| {
+            conns.slots.push(None);
+            u32::try_from(conns.slots.len() - 1).expect("sockets end long before 2^32")
+        });
+        let conn = Arc::new(Conn::new(ConnId(number), peer, identities, self.budget.clone()));
+        conn.stats.established_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
+        if let Some(slot) = conns.slots.get_mut(number as usize) {
+            *slot = Some(conn.clone());
+        }
+        self.metrics.connections.add(1);
+        conn
+    }
+
+    /// A connection whose task is done: its watches and its number are free again. The session
+    /// stays until it is closed or silent for its timeout.
+    pub(crate) fn remove(&self, conn: &Arc<Conn>) {
+        // Closed before it is unbound: an attach that is being applied either sees this, or binds
+        // first and is unbound here.
+        conn.outbox.lock().close(CloseReason::Shutdown);
+        self.handshakes.lock().retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        if let Some(attachment) = conn.attachment.get() {
+            self.live.lock().spoke(attachment.session, conn.heard_ms.load(Ordering::SeqCst));
+            let mut by_session = self.by_session.write();
+            if by_session.get(&attachment.session).is_some_and(|bound| Arc::ptr_eq(bound, conn)) {
+                by_session.remove(&attachment.session);
+            }
+        }
+        self.watches.remove_connection(conn.id);
+        let mut conns = self.conns.write();
+        if let Some(slot) = conns.slots.get_mut(conn.id.0 as usize) {
+            *slot = None;
+            conns.free.push(conn.id.0);
+            self.metrics.connections.add(-1);
+        }
+    }
+
+    /// Registers a handshake that is about to be proposed, under a ticket of its own.
+    pub(crate) fn handshake(&self, handshake: Handshake) -> Ticket {
+        let count = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        self.handshakes.lock().insert(count, handshake);
+        Ticket { server: self.server, boot: self.boot, count }
+    }
+
+    /// Takes a handshake back: it was not proposed after all.
+    pub(crate) fn forget_handshake(&self, ticket: Ticket) {
+        self.handshakes.lock().remove(&ticket.count);
+    }
+
+    /// Closes the connection that stands for a session, if it is here. ZooKeeper does so at every
+    /// re-attach, before it looks at the password.
+    pub(crate) fn cut(&self, session: SessionId, reason: CloseReason) {
+        if let Some(conn) = self.by_session(session) {
+            conn.close(reason);
+        }
+    }
+
+    /// The connection that stands for a session.
+    pub(crate) fn by_session(&self, session: SessionId) -> Option<Arc<Conn>> {
+        self.by_session.read().get(&session).cloned()
+    }
+
+    /// Every open connection.
+    pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
+        self.conns.read().slots.iter().flatten().cloned().collect()
+    }
+
+    /// A connection by its number.
+    pub(crate) fn connection(&self, id: ConnId) -> Option<Arc<Conn>> {
+        self.conns.read().slots.get(id.0 as usize)?.clone()
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close_all(&self, reason: CloseReason) {
+        for conn in self.connections() {
+            conn.close(reason);
+        }
+    }
+
+    /// The log takes no more writes: whoever waits for one is told so, by a closed connection.
+    pub(crate) fn abandon_writes(&self) {
+        for conn in self.connections() {
+            let waits = conn.outbox.lock().in_flight() > 0;
+            if waits {
+                conn.close(CloseReason::OutcomeUnknown);
+            }
+        }
+        for (_, handshake) in self.handshakes.lock().drain() {
+            handshake.conn.close(CloseReason::OutcomeUnknown);
+        }
+    }
+
+    /// Takes out the sessions that are over, marked so that nothing is confirmed to them any more.
+    pub(crate) fn overdue(&self) -> Vec<Overdue> {
+        let now_ms = millis(self.clock.monotonic());
+        self.live.lock().overdue(now_ms, |session| self.by_session(session))
+    }
+
+    /// The expiry of a session could not be proposed: it is looked at again at the next tick.
+    pub(crate) fn not_expired(&self, session: SessionId) {
+        let conn = self.by_session(session);
+        self.live.lock().revive(session, conn.as_deref());
+    }
+}

@@ -1,0 +1,130 @@
+//! The ACL fix-up: from the list that a client sent to the one that is stored.
+//!
+//! It is done where the request was read, with the identities of that moment and the providers of
+//! that server; the result travels (R14). Source: ZooKeeper's `PrepRequestProcessor.fixupACL`.
+
+use quorate_proto::{Acl, AclRef, ErrorCode, Id};
+
+use super::auth::AuthRules;
+use crate::sessions::Identities;
+
+/// The list to store, or the code that refuses it.
+pub(super) fn fix_up(
+    list: Option<&[AclRef<'_>]>,
+    identities: &Identities,
+    rules: &AuthRules,
+) -> Result<Vec<Acl>, ErrorCode> {
+    let mut fixed: Vec<Acl> = Vec::new();
+    let mut seen: Vec<&AclRef<'_>> = Vec::new();
+    for entry in list.unwrap_or_default() {
+        if seen.contains(&entry) {
+            continue;
+        }
+        seen.push(entry);
+        let scheme = entry.scheme.as_deref().ok_or(ErrorCode::InvalidAcl)?;
+        if scheme == "auth" {
+            // Its id is ignored, and kazoo sends null.
+            let before = fixed.len();
+            fixed.extend(
+                identities.authenticated().map(|id| Acl { perms: entry.perms, id: id.clone() }),
+            );
+            if fixed.len() == before {
+                return Err(ErrorCode::InvalidAcl);
+            }
+            continue;
+        }
+        let id = entry.id.as_deref();
+        let valid = match (scheme, id) {
+            ("world", Some(id)) => id == "anyone",
+            (_, Some(id)) => rules.is_valid_acl_id(scheme, id).unwrap_or(false),
+            // A null id trips ZooKeeper's providers; a scheme without one never gets that far.
+            ("world", None) => return Err(ErrorCode::MarshallingError),
+            (_, None) if rules.is_valid_acl_id(scheme, "").is_some() => {
+                return Err(ErrorCode::MarshallingError);
+            }
+            (_, None) => false,
+        };
+        if !valid {
+            return Err(ErrorCode::InvalidAcl);
+        }
+        fixed.push(Acl { perms: entry.perms, id: Id::new(scheme, id.unwrap_or_default()) });
+    }
+    if fixed.is_empty() { Err(ErrorCode::InvalidAcl) } else { Ok(fixed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use quorate_proto::Perms;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn entry<'a>(perms: i32, scheme: Option<&'a str>, id: Option<&'a str>) -> AclRef<'a> {
+        AclRef { perms: Perms(perms), scheme: scheme.map(Into::into), id: id.map(Into::into) }
+    }
+
+    fn anonymous() -> Arc<Identities> {
+        Identities::of_address(IpAddr::V4(Ipv4Addr::LOCALHOST), false)
+    }
+
+    fn fixed(list: &[AclRef<'_>], identities: &Identities) -> Result<Vec<String>, ErrorCode> {
+        let rules = AuthRules::new(&Config::default());
+        let fixed = fix_up(Some(list), identities, &rules)?;
+        Ok(fixed.iter().map(|a| format!("{}:{}:{}", a.id.scheme, a.id.id, a.perms.0)).collect())
+    }
+
+    #[test]
+    fn null_and_empty_lists_are_invalid() {
+        let rules = AuthRules::new(&Config::default());
+        assert_eq!(fix_up(None, &anonymous(), &rules), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(Some(&[]), &anonymous(), &rules), Err(ErrorCode::InvalidAcl));
+    }
+
+    #[test]
+    fn exact_duplicates_go_and_order_stays() {
+        let any = entry(31, Some("world"), Some("anyone"));
+        let ip = entry(1, Some("ip"), Some("127.0.0.1"));
+        let list = [ip.clone(), any.clone(), ip, any];
+        let expected = vec!["ip:127.0.0.1:1".to_owned(), "world:anyone:31".to_owned()];
+        assert_eq!(fixed(&list, &anonymous()), Ok(expected));
+    }
+
+    #[test]
+    fn auth_stands_for_every_proven_identity_and_for_none_is_invalid() {
+        let auth = entry(31, Some("auth"), None);
+        assert_eq!(fixed(std::slice::from_ref(&auth), &anonymous()), Err(ErrorCode::InvalidAcl));
+        let two = anonymous().with(vec![
+            Id::new("super", ""),
+            Id::new("digest", "a:x"),
+            Id::new("digest", "b:y"),
+        ]);
+        let expected = vec!["digest:a:x:31".to_owned(), "digest:b:y:31".to_owned()];
+        assert_eq!(fixed(&[auth], &two), Ok(expected));
+    }
+
+    #[test]
+    fn perms_are_kept_whatever_their_bits() {
+        let odd = entry(-1, Some("world"), Some("anyone"));
+        assert_eq!(fixed(&[odd], &anonymous()), Ok(vec!["world:anyone:-1".to_owned()]));
+    }
+
+    #[test]
+    fn bad_entries_have_zookeepers_codes() {
+        for (scheme, id, code) in [
+            (Some("world"), Some("me"), ErrorCode::InvalidAcl),
+            (Some("world"), None, ErrorCode::MarshallingError),
+            (None, Some("x"), ErrorCode::InvalidAcl),
+            (Some("super"), Some(""), ErrorCode::InvalidAcl),
+            (Some("sasl"), Some("bob"), ErrorCode::InvalidAcl),
+            (Some("digest"), Some("foo"), ErrorCode::InvalidAcl),
+            (Some("digest"), None, ErrorCode::MarshallingError),
+            (Some("nosuch"), None, ErrorCode::InvalidAcl),
+        ] {
+            let refused = fixed(&[entry(1, scheme, id)], &anonymous());
+            assert_eq!(refused, Err(code), "{scheme:?} {id:?}");
+        }
+    }
+}

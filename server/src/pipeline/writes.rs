@@ -1,0 +1,272 @@
+//! Writes: what this server's own settings say about them, and their way into the log.
+//!
+//! Flags, disabled types, ACL providers and the caller's identities are judged here, in
+//! ZooKeeper's order of checks; whatever the tree says is judged at apply. A refusal does not skip
+//! the log: it keeps its place and takes a zxid, as in ZooKeeper.
+
+use std::borrow::Cow;
+
+use quorate_proto::multi::MultiOp;
+use quorate_proto::request::{Create as CreateRequest, Request};
+use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
+
+use super::Pipeline;
+use super::acl;
+use super::line::{Ask, Line, Ran};
+use crate::replication::Refused;
+use crate::sessions::{Identities, InFlight};
+use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Txn};
+
+/// The TTL that creates without a TTL field imply.
+const NO_TTL: i64 = -1;
+
+impl Line {
+    /// Sends a write on its way.
+    pub(super) fn write(&mut self, ask: &Ask<'_>, body: &[u8]) -> Ran {
+        let request = match Request::decode(ask.op, body) {
+            Ok(request) => request,
+            // A multi that cannot be read takes a zxid; anything else does not.
+            Err(_) if ask.op == OpCode::Multi => {
+                let code = ErrorCode::MarshallingError;
+                return self.propose(ask, Txn::Op(Op::Refused { code }));
+            }
+            Err(_) => {
+                self.refuse(ask, ErrorCode::MarshallingError);
+                return Ran::Yes;
+            }
+        };
+        match self.pipeline.txn(request, ask.identities) {
+            Ok(txn) => self.propose(ask, txn),
+            Err(NotAWrite) => {
+                self.refuse(ask, ErrorCode::MarshallingError);
+                Ran::Yes
+            }
+        }
+    }
+
+    fn propose(&mut self, ask: &Ask<'_>, txn: Txn<'_>) -> Ran {
+        let Some(attachment) = self.conn.attachment.get() else {
+            self.refuse(ask, ErrorCode::SessionExpired);
+            return Ran::Yes;
+        };
+        let seq = self.next_seq;
+        let closes = matches!(txn, Txn::CloseSession);
+        let origin = Origin { session: attachment.session, attach: attachment.attach, seq };
+        let proposal = Proposal { origin, caller: ask.identities.caller(), txn };
+        // Noted before it leaves: its outcome may come before the push returns.
+        self.conn.outbox.lock().sent_on(InFlight {
+            seq,
+            xid: ask.xid,
+            op: ask.op,
+            read_at: ask.read_at,
+        });
+        match self.pipeline.replication.queue().push(&proposal) {
+            Ok(()) => {
+                self.next_seq += 1;
+                if closes {
+                    self.end();
+                }
+                Ran::Yes
+            }
+            Err(Refused::Full) => {
+                self.conn.outbox.lock().take_back(seq);
+                Ran::NotNow
+            }
+            Err(Refused::Unavailable(reason)) => {
+                self.conn.outbox.lock().take_back(seq);
+                tracing::debug!(session = %attachment.session, %reason, "write refused");
+                // Nothing happened, and nothing will: the one code that says just that.
+                self.refuse(ask, ErrorCode::NotReadOnly);
+                Ran::Yes
+            }
+        }
+    }
+}
+
+/// The request is no write: nothing that a client sends leads here.
+struct NotAWrite;
+
+impl Pipeline {
+    fn txn<'a>(
+        &self,
+        request: Request<'a>,
+        identities: &Identities,
+    ) -> Result<Txn<'a>, NotAWrite> {
+        let op = match request {
+            Request::CloseSession => return Ok(Txn::CloseSession),
+            Request::Multi(multi) => {
+                let ops = multi.ops.into_iter().map(|op| self.multi_op(op, identities));
+                return Ok(Txn::Multi(ops.collect()));
+            }
+            Request::Create(create) => self.create(create, CreateForm::Plain, identities),
+            Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
+            Request::CreateContainer(create) => {
+                self.create(create, CreateForm::Container, identities)
+            }
+            Request::CreateTtl(ttl) => {
+                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
+            }
+            Request::Delete(delete) => Op::Delete { path: delete.path, version: delete.version },
+            Request::SetData(set) => self.set_data(set.path, set.data, set.version),
+            Request::SetAcl { path, acl, version } => {
+                self.set_acl(path, acl.as_deref(), version, identities)
+            }
+            // ZooKeeper lets anybody pass by every ACL with it. It is a server's own operation.
+            Request::DeleteContainer { .. } => Op::Refused { code: ErrorCode::NoAuth },
+            // A server of one has no ensemble to change.
+            Request::Reconfig(_) if self.reconfig_enabled => {
+                Op::Refused { code: ErrorCode::Unimplemented }
+            }
+            Request::Reconfig(_) => Op::Refused { code: ErrorCode::ReconfigDisabled },
+            _ => return Err(NotAWrite),
+        };
+        Ok(Txn::Op(op))
+    }
+
+    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Op<'a> {
+        match op {
+            MultiOp::Create(create) => self.create(create, CreateForm::Plain, identities),
+            MultiOp::Create2(create) => self.create(create, CreateForm::WithStat, identities),
+            MultiOp::CreateContainer(create) => {
+                self.create(create, CreateForm::Container, identities)
+            }
+            MultiOp::CreateTtl(ttl) => {
+                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
+            }
+            MultiOp::Delete(delete) => Op::Delete { path: delete.path, version: delete.version },
+            MultiOp::SetData(set) => self.set_data(set.path, set.data, set.version),
+            MultiOp::Check(check) => Op::Check { path: check.path, version: check.version },
+        }
+    }
+
+    fn create<'a>(
+        &self,
+        create: CreateRequest<'a>,
+        form: CreateForm,
+        identities: &Identities,
+    ) -> Op<'a> {
+        let kind = match form.kind(create.flags, self.extended_types) {
+            Ok(kind) => kind,
+            Err(code) => return Op::Refused { code },
+        };
+        if !create.path.contains('/') || create.path.contains('\0') {
+            return Op::Refused { code: ErrorCode::BadArguments };
+        }
+        match acl::fix_up(create.acl.as_deref(), identities, &self.rules) {
+            Err(code) => Op::Refused { code },
+            Ok(acl) => Op::Create(Create {
+                path: create.path,
+                data: create.data.map(Cow::Borrowed),
+                acl: Cow::Owned(acl),
+                kind,
+                sequential: CreateMode::from_flags(create.flags)
+                    .is_some_and(CreateMode::is_sequential),
+                enforce_quota: self.enforce_quota,
+                with_stat: form != CreateForm::Plain,
+            }),
+        }
+    }
+
+    fn set_data<'a>(&self, path: Cow<'a, str>, data: Option<&'a [u8]>, version: Version) -> Op<'a> {
+        let enforce_quota = self.enforce_quota;
+        Op::SetData { path, data: data.map(Cow::Borrowed), version, enforce_quota }
+    }
+
+    fn set_acl<'a>(
+        &self,
+        path: Cow<'a, str>,
+        list: Option<&[AclRef<'_>]>,
+        version: Version,
+        identities: &Identities,
+    ) -> Op<'a> {
+        // The path comes before the list, and the list before whether the znode exists.
+        if path::validate(&path).is_err() {
+            return Op::Refused { code: ErrorCode::BadArguments };
+        }
+        match acl::fix_up(list, identities, &self.rules) {
+            Err(code) => Op::Refused { code },
+            Ok(acl) => Op::SetAcl { path, acl: Cow::Owned(acl), version },
+        }
+    }
+}
+
+/// Which opcode of the create family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CreateForm {
+    Plain,
+    WithStat,
+    Container,
+    Ttl(i64),
+}
+
+impl CreateForm {
+    /// What the opcode makes of the flags. ZooKeeper's order: flags, disabled types, ttl.
+    fn kind(self, flags: i32, extended_types: bool) -> Result<CreateKind, ErrorCode> {
+        let mode = CreateMode::from_flags(flags).ok_or(ErrorCode::BadArguments)?;
+        let ttl = if let CreateForm::Ttl(ttl) = self { ttl } else { NO_TTL };
+        if mode.is_ttl() {
+            if !extended_types {
+                return Err(ErrorCode::Unimplemented);
+            }
+            if !quorate_proto::is_valid_ttl(ttl) {
+                return Err(ErrorCode::BadArguments);
+            }
+            return Ok(CreateKind::Ttl(ttl));
+        }
+        match self {
+            // ZooKeeper 3.9.5 lets one case pass, a ttl of -1, and dies of it.
+            CreateForm::Ttl(_) => Err(ErrorCode::BadArguments),
+            CreateForm::Container => Ok(CreateKind::Container),
+            _ if mode.is_ephemeral() => Ok(CreateKind::Ephemeral),
+            _ => Ok(CreateKind::Persistent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL_MOST: i64 = (1 << 40) - 1;
+
+    #[test]
+    fn opcodes_and_flags_make_the_znodes_that_zookeeper_makes() {
+        use CreateForm::{Container, Plain, Ttl, WithStat};
+        let bad = Err(ErrorCode::BadArguments);
+        for (form, flags, expected) in [
+            (Plain, 0, Ok(CreateKind::Persistent)),
+            (Plain, 1, Ok(CreateKind::Ephemeral)),
+            (WithStat, 2, Ok(CreateKind::Persistent)),
+            (WithStat, 3, Ok(CreateKind::Ephemeral)),
+            (Plain, 4, Ok(CreateKind::Persistent)),
+            (WithStat, 4, Ok(CreateKind::Persistent)),
+            (Plain, 5, bad),
+            (Container, 6, bad),
+            (Container, 0, Ok(CreateKind::Container)),
+            (Container, 1, Ok(CreateKind::Container)),
+            (Container, 3, Ok(CreateKind::Container)),
+            (Container, 4, Ok(CreateKind::Container)),
+            (Ttl(1), 5, Ok(CreateKind::Ttl(1))),
+            (Ttl(TTL_MOST), 6, Ok(CreateKind::Ttl(TTL_MOST))),
+            (Ttl(TTL_MOST + 1), 5, bad),
+            (Ttl(0), 5, bad),
+            (Ttl(-1), 6, bad),
+            (Ttl(5), 0, bad),
+            (Ttl(0), 1, bad),
+            (Ttl(-1), 0, bad),
+            (Plain, 7, bad),
+            (Plain, -1, bad),
+        ] {
+            assert_eq!(form.kind(flags, true), expected, "{form:?} with flags {flags}");
+        }
+    }
+
+    #[test]
+    fn disabled_ttl_types_are_unimplemented_before_their_ttl_is_looked_at() {
+        let form = CreateForm::Ttl(0);
+        assert_eq!(form.kind(5, false), Err(ErrorCode::Unimplemented));
+        assert_eq!(CreateForm::Plain.kind(6, false), Err(ErrorCode::Unimplemented));
+        assert_eq!(CreateForm::Ttl(-1).kind(0, false), Err(ErrorCode::BadArguments));
+        assert_eq!(form.kind(9, false), Err(ErrorCode::BadArguments));
+    }
+}

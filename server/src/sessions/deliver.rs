@@ -1,0 +1,305 @@
+//! The way back: what apply made of requests becomes frames in outboxes.
+//!
+//! Called by the one apply task of the server. Results never travel between servers: each computes
+//! the same one, and the server that took the request answers it, matched by session, attach and
+//! number (R11).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use quorate_proto::{
+    Acl, ConnectResponse, ErrorCode, EventType, KeeperState, Perms, SessionId, WatcherEvent, Xid,
+    Zxid, reply,
+};
+
+use super::conn::{Attachment, Conn, millis};
+use super::outbox::{CloseReason, Fate, InFlight};
+use super::{Handshake, Sessions};
+use crate::replication::Deliver;
+use crate::tree::State;
+use crate::tree::txn::{Op, OpResult, Origin, Outcome, Proposal, Ticket, Txn, Verdict};
+use crate::watches::ConnId;
+
+/// Fills the outboxes of this server from what is applied.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    sessions: Arc<Sessions>,
+    state: Arc<State>,
+    /// Connections to wake at the end of the turn.
+    dirty: Vec<Arc<Conn>>,
+    /// Whom the change at hand concerns; kept for its capacity.
+    recipients: Vec<ConnId>,
+    /// The event at hand, encoded once for all of them.
+    event: BytesMut,
+    /// The time of this turn, read at its first outcome.
+    now: Option<Duration>,
+}
+
+impl Delivery {
+    /// The delivery of a server; apply owns it.
+    pub(crate) fn new(sessions: Arc<Sessions>, state: Arc<State>) -> Delivery {
+        let now_ms = millis(sessions.clock.monotonic());
+        {
+            // Whoever has a session when this server starts to judge gets the full timeout.
+            let mut live = sessions.live.lock();
+            for (session, info) in state.sessions() {
+                live.start(session, info.attach, timeout_ms(info.timeout_ms), now_ms);
+            }
+        }
+        Delivery {
+            sessions,
+            state,
+            dirty: Vec::new(),
+            recipients: Vec::new(),
+            event: BytesMut::new(),
+            now: None,
+        }
+    }
+
+    fn now(&mut self) -> Duration {
+        let clock = &self.sessions.clock;
+        *self.now.get_or_insert_with(|| clock.monotonic())
+    }
+
+    /// The connection that sent a request, if it is here and still of that attach.
+    fn origin(&self, origin: Origin) -> Option<Arc<Conn>> {
+        let conn = self.sessions.by_session(origin.session)?;
+        (conn.attachment.get()?.attach == origin.attach).then_some(conn)
+    }
+
+    /// Takes the handshake with this ticket, if this start of this server handed it out.
+    fn handshake(&self, ticket: Ticket) -> Option<Handshake> {
+        let ours = ticket.server == self.sessions.server && ticket.boot == self.sessions.boot;
+        ours.then(|| self.sessions.handshakes.lock().remove(&ticket.count)).flatten()
+    }
+
+    fn answer(&mut self, proposal: &Proposal<'_>, zxid: Zxid, outcome: &Outcome) {
+        let Some(conn) = self.origin(proposal.origin) else { return };
+        self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
+            write_outcome(out, xid, zxid, proposal, outcome);
+        });
+    }
+
+    /// Queues the reply to write `seq` of a connection.
+    fn reply(
+        &mut self,
+        conn: &Arc<Conn>,
+        seq: u64,
+        zxid: Zxid,
+        write: impl FnOnce(&mut BytesMut, Xid, Zxid),
+    ) {
+        let now = self.now();
+        let mut outbox = conn.outbox.lock();
+        let Some(InFlight { xid, op, read_at, .. }) = outbox.answered(seq) else { return };
+        outbox.tell(zxid);
+        outbox.queue(|out| write(out, xid, zxid));
+        drop(outbox);
+        let latency = now.saturating_sub(read_at);
+        conn.stats.answered(op.code(), xid.0, zxid.0, now, latency);
+        conn.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
+        let metrics = &self.sessions.metrics;
+        metrics.outstanding.add(-1);
+        metrics.request_latency.record(millis(latency));
+        metrics.update_latency.record(millis(latency));
+        self.mark(conn);
+    }
+
+    fn mark(&mut self, conn: &Arc<Conn>) {
+        if !self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, conn)) {
+            self.dirty.push(conn.clone());
+        }
+    }
+
+    /// The session belongs to the connection of this handshake from now on.
+    fn attached(&mut self, ticket: Ticket, attachment: Attachment, password: [u8; 16]) {
+        let Attachment { session, attach, timeout } = attachment;
+        let now = self.now();
+        self.sessions.live.lock().start(session, attach, millis(timeout), millis(now));
+        let handshake = self.handshake(ticket);
+        let mut by_session = self.sessions.by_session.write();
+        // Whoever stood for the session until now, here, does so no more.
+        if let Some(former) = by_session.remove(&session) {
+            former.close(CloseReason::Moved);
+        }
+        let Some(Handshake { conn, read_only, last_zxid_seen }) = handshake else { return };
+        let mut outbox = conn.outbox.lock();
+        if outbox.fate() != Fate::Open {
+            return;
+        }
+        if last_zxid_seen > self.state.applied_zxid() {
+            // It comes from another history: everything that ours committed is applied here.
+            outbox.close(CloseReason::Moved);
+        } else {
+            conn.heard_ms.store(millis(now), Ordering::SeqCst);
+            // Cannot be set already: a connection makes one handshake.
+            let _ = conn.attachment.set(attachment);
+            let response = ConnectResponse {
+                timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+                session,
+                password,
+                read_only: read_only.map(|_| false),
+            };
+            outbox.queue(|out| response.write_frame(out));
+            drop(outbox);
+            by_session.insert(session, conn.clone());
+        }
+        drop(by_session);
+        self.mark(&conn);
+    }
+
+    fn attach_refused(&mut self, ticket: Ticket) {
+        let Some(Handshake { conn, read_only, .. }) = self.handshake(ticket) else { return };
+        {
+            let mut outbox = conn.outbox.lock();
+            outbox.queue(|out| ConnectResponse::refused(read_only.map(|_| false)).write_frame(out));
+            outbox.close_after_flush();
+        }
+        self.mark(&conn);
+    }
+
+    fn closed(&mut self, proposal: &Proposal<'_>, zxid: Zxid, session: SessionId) {
+        self.sessions.live.lock().end(session);
+        let by_client = matches!(proposal.txn, Txn::CloseSession);
+        if !by_client {
+            self.sessions.metrics.sessions_expired.inc();
+        }
+        let own = if by_client { self.origin(proposal.origin) } else { None };
+        let conn = self.sessions.by_session.write().remove(&session);
+        if let Some(conn) = own {
+            self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
+                reply::frame(out, xid, zxid, 0, |_| ());
+            });
+            conn.outbox.lock().close_after_flush();
+            self.mark(&conn);
+        } else if let Some(conn) = conn {
+            conn.close(CloseReason::Expired);
+        }
+    }
+}
+
+impl Deliver for Delivery {
+    fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[Acl]) {
+        self.sessions.watches.fire(event, path, &mut self.recipients);
+        if self.recipients.is_empty() {
+            return;
+        }
+        self.event.clear();
+        let body = WatcherEvent { event, state: KeeperState::SyncConnected, path: path.into() };
+        reply::frame(&mut self.event, Xid::NOTIFICATION, zxid, 0, |w| body.encode(w));
+        let recipients = std::mem::take(&mut self.recipients);
+        for &id in &recipients {
+            let Some(conn) = self.sessions.connection(id) else { continue };
+            // Judged with what the receiver may read now; its one-shot watch is gone either way.
+            if conn.identities().caller().allows(acl, Perms::READ) {
+                conn.outbox.lock().queue_event(&self.event);
+                self.sessions.metrics.watch_events.inc();
+                self.mark(&conn);
+            }
+        }
+        self.recipients = recipients;
+    }
+
+    fn outcome(&mut self, proposal: &Proposal<'_>, verdict: &Verdict) {
+        match (verdict, &proposal.txn) {
+            (Verdict::Judged { zxid, outcome }, _) => self.answer(proposal, *zxid, outcome),
+            (
+                Verdict::Opened { session, timeout_ms: timeout, password, .. },
+                Txn::OpenSession { ticket, .. },
+            ) => {
+                let timeout = Duration::from_millis(timeout_ms(*timeout));
+                let attachment = Attachment { session: *session, attach: 1, timeout };
+                self.attached(*ticket, attachment, *password);
+            }
+            (
+                Verdict::Attached { session, attach, timeout_ms: timeout, password },
+                Txn::Attach { ticket, .. },
+            ) => {
+                let timeout = Duration::from_millis(timeout_ms(*timeout));
+                let attachment = Attachment { session: *session, attach: *attach, timeout };
+                self.attached(*ticket, attachment, *password);
+            }
+            (Verdict::AttachRefused, Txn::Attach { ticket, .. }) => self.attach_refused(*ticket),
+            (Verdict::Closed { zxid, session }, _) => self.closed(proposal, *zxid, *session),
+            (Verdict::Stale, _) => {
+                if let Some(conn) = self.origin(proposal.origin) {
+                    conn.close(CloseReason::OutcomeUnknown);
+                }
+            }
+            (Verdict::Void, Txn::ExpireSession { session, .. }) => {
+                self.sessions.not_expired(*session);
+            }
+            // Opened and attached come with the transactions that ask for them, nothing else does.
+            (
+                Verdict::Opened { .. }
+                | Verdict::Attached { .. }
+                | Verdict::AttachRefused
+                | Verdict::Duplicate
+                | Verdict::Void,
+                _,
+            ) => {}
+        }
+    }
+
+    fn turn_done(&mut self) {
+        self.now = None;
+        for conn in self.dirty.drain(..) {
+            conn.wake.notify_one();
+        }
+    }
+
+    fn skipped(&mut self) {
+        self.sessions.close_all(CloseReason::OutcomeUnknown);
+    }
+}
+
+fn timeout_ms(timeout: i32) -> u64 {
+    u64::try_from(timeout).unwrap_or(0)
+}
+
+/// Writes the reply to a client's write.
+fn write_outcome(
+    out: &mut BytesMut,
+    xid: Xid,
+    zxid: Zxid,
+    proposal: &Proposal<'_>,
+    outcome: &Outcome,
+) {
+    match (outcome, &proposal.txn) {
+        (Outcome::Failed(code), _) => reply::error(out, xid, zxid, *code),
+        (Outcome::Done(result), txn) => {
+            let with_stat = matches!(txn, Txn::Op(Op::Create(create)) if create.with_stat);
+            reply::frame(out, xid, zxid, 0, |w| match result {
+                OpResult::Created { path, stat } if with_stat => reply::path_stat(w, path, stat),
+                OpResult::Created { path, .. } => reply::path(w, path),
+                OpResult::Changed { stat } => reply::stat(w, stat),
+                OpResult::Deleted | OpResult::Checked => {}
+            });
+        }
+        (Outcome::MultiDone(results), txn) => {
+            let ops = if let Txn::Multi(ops) = txn { ops.as_slice() } else { &[] };
+            reply::frame(out, xid, zxid, 0, |w| {
+                for (result, op) in results.iter().zip(ops) {
+                    write_multi_result(w, result, op);
+                }
+                reply::multi_end(w);
+            });
+        }
+        (Outcome::MultiFailed { index, code }, txn) => {
+            let len = if let Txn::Multi(ops) = txn { ops.len() } else { 0 };
+            reply::frame(out, xid, zxid, 0, |w| {
+                for at in 0..len {
+                    // Before the one that failed: 0. Behind it: never looked at.
+                    let code = match at.cmp(index) {
+                        std::cmp::Ordering::Less => 0,
+                        std::cmp::Ordering::Equal => code.code(),
+                        std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency.code(),
+                    };
+                    reply::multi_error(w, code);
+                }
+                reply::multi_end(w);
+            });
+        }
+    }
+}
