@@ -53,3 +53,26 @@ pub enum KeeperState {
     /// The session expired.
     Expired = -112,
 }
+
+impl KeeperState {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self as i32
+    }
+
+    /// The state with this number.
+    #[must_use]
+    pub const fn from_code(code: i32) -> Option<KeeperState> {
+        match code {
+            0 => Some(KeeperState::Disconnected),
+            3 => Some(KeeperState::SyncConnected),
+            4 => Some(KeeperState::AuthFailed),
+            5 => Some(KeeperState::ConnectedReadOnly),
+            6 => Some(KeeperState::SaslAuthenticated),
+            7 => Some(KeeperState::Closed),
+            -112 => Some(KeeperState::Expired),
+            _ => None,
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What a client is told about a znode.
 
+use crate::jute::{DecodeError, Reader, Writer};
+
 /// The 68 bytes that describe a znode, with its fields in wire order.
 ///
 /// This is the *visible* form: `cversion` counts creates and deletes of children, and
@@ -33,4 +35,42 @@ pub struct Stat {
 impl Stat {
     /// Bytes on the wire.
     pub const ENCODED_LEN: usize = 68;
+}
+
+impl Stat {
+    /// Reads the 68 bytes.
+    ///
+    /// # Errors
+    /// `Truncated`.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Stat, DecodeError> {
+        Ok(Stat {
+            czxid: reader.i64("czxid")?,
+            mzxid: reader.i64("mzxid")?,
+            ctime: reader.i64("ctime")?,
+            mtime: reader.i64("mtime")?,
+            version: reader.i32("version")?,
+            cversion: reader.i32("cversion")?,
+            aversion: reader.i32("aversion")?,
+            ephemeral_owner: reader.i64("ephemeralOwner")?,
+            data_length: reader.i32("dataLength")?,
+            num_children: reader.i32("numChildren")?,
+            pzxid: reader.i64("pzxid")?,
+        })
+    }
+
+    /// Writes them.
+    pub fn encode(&self, writer: &mut Writer<'_>) {
+        writer.reserve(Stat::ENCODED_LEN);
+        writer.i64(self.czxid);
+        writer.i64(self.mzxid);
+        writer.i64(self.ctime);
+        writer.i64(self.mtime);
+        writer.i32(self.version);
+        writer.i32(self.cversion);
+        writer.i32(self.aversion);
+        writer.i64(self.ephemeral_owner);
+        writer.i32(self.data_length);
+        writer.i32(self.num_children);
+        writer.i64(self.pzxid);
+    }
 }
