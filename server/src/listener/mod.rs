@@ -1,1 +1,212 @@
-//! To be written.
+//! Accepting clients, within their number.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::connection::{self, Shared};
+use crate::metrics::Metrics;
+use crate::sessions::{Identities, Sessions};
+
+/// Backlog of the listening socket where the configuration names none.
+const BACKLOG: u32 = 1024;
+/// How long to hold back after a failed accept: out of file handles is not over at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections of one address and starts their tasks.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
+    keep_alive: bool,
+    skip_acl: bool,
+}
+
+/// Open connections, in all and by source address.
+#[derive(Debug)]
+struct Counts {
+    per_address: u32,
+    in_all: u32,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_address: HashMap<IpAddr, u32>,
+    in_all: u32,
+}
+
+/// A connection's place among the counted ones; given back when dropped.
+struct Place {
+    counts: Arc<Counts>,
+    address: IpAddr,
+}
+
+impl Counts {
+    /// A place for one more connection from an address, unless a limit is reached.
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut open = self.open.lock();
+        if self.in_all > 0 && open.in_all >= self.in_all {
+            return None;
+        }
+        let count = open.by_address.entry(address).or_insert(0);
+        if self.per_address > 0 && *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        open.in_all += 1;
+        Some(Place { counts: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.counts.open.lock();
+        open.in_all -= 1;
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Binds an address with the options that servers want. Call it inside the runtime that is to
+/// serve the listener.
+pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the sockets of its former life to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Listener {
+    pub(crate) fn new(
+        listener: TcpListener,
+        config: &Config,
+        shared: Arc<Shared>,
+        sessions: Arc<Sessions>,
+        metrics: Arc<Metrics>,
+    ) -> Listener {
+        let counts = Counts {
+            per_address: config.max_client_cnxns,
+            in_all: config.max_cnxns,
+            open: Mutex::default(),
+        };
+        Listener {
+            listener,
+            shared,
+            sessions,
+            metrics,
+            counts: Arc::new(counts),
+            keep_alive: config.tcp_keep_alive,
+            skip_acl: config.skip_acl,
+        }
+    }
+
+    /// Accepts until `stop`; each connection is a task of `tasks`.
+    pub(crate) async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, &tasks, &stop),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        let address = peer.ip().to_canonical();
+        let Some(place) = self.counts.take(address) else {
+            self.metrics.connections_rejected.inc();
+            let most = self.counts.per_address;
+            tracing::warn!(%peer, "too many connections from {address} - max is {most}");
+            return;
+        };
+        if let Err(error) = self.set_options(&stream) {
+            tracing::debug!(%peer, %error, "the connection is gone already");
+            return;
+        }
+        let identities = Identities::of_address(address, self.skip_acl);
+        let conn = self.sessions.accept(SocketAddr::new(address, peer.port()), identities);
+        let (shared, stop) = (self.shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            connection::serve(stream, conn, shared, stop).await;
+            drop(place);
+        });
+    }
+
+    fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        if self.keep_alive {
+            SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn counts(per_address: u32, in_all: u32) -> Arc<Counts> {
+        Arc::new(Counts { per_address, in_all, open: Mutex::default() })
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_and_gets_them_back() {
+        let counts = counts(2, 0);
+        let first = counts.take(address(1));
+        let second = counts.take(address(1));
+        assert!(first.is_some() && second.is_some());
+        assert!(counts.take(address(1)).is_none());
+        assert!(counts.take(address(2)).is_some(), "another address has its own");
+        drop(first);
+        assert!(counts.take(address(1)).is_some());
+    }
+
+    #[test]
+    fn all_together_have_so_many_places() {
+        let counts = counts(0, 2);
+        let places: Vec<Place> = (1..=2).filter_map(|n| counts.take(address(n))).collect();
+        assert_eq!(places.len(), 2);
+        assert!(counts.take(address(3)).is_none());
+        drop(places);
+        assert!(counts.take(address(3)).is_some());
+        assert!(counts.open.lock().by_address.is_empty(), "nothing is kept of who has gone");
+    }
+}

@@ -1,1 +1,183 @@
-//! To be written.
+//! One server: its parts built in order from a `Config`, and taken down in reverse.
+
+mod error;
+mod periodic;
+mod runtimes;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::error::{ServerFailed, StartError};
+use self::runtimes::Runtimes;
+use self::view::View;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::Config;
+use crate::connection::Shared;
+use crate::disk::SharedDisk;
+use crate::disk::real::RealDisk;
+use crate::listener::{self, Listener};
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::replication::{Health, Replication};
+use crate::sessions::{Delivery, Sessions};
+
+/// How long a stop waits for connections to end by themselves.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running server.
+///
+/// Dropping it stops it without ceremony, as a kill would: nothing acknowledged is lost. Prefer
+/// [`Server::stop`].
+pub struct Server {
+    client_addr: Option<SocketAddr>,
+    replication: Arc<Replication>,
+    sessions: Arc<Sessions>,
+    /// Stops accepting and everything that serves clients.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    runtimes: Runtimes,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("client_addr", &self.client_addr).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts a server and returns when it serves clients.
+    ///
+    /// # Errors
+    /// [`StartError`], which says what is in the way and has ZooKeeper's exit code for it.
+    ///
+    /// # Cancel safety
+    /// Dropped in mid-start, the server does not come up; its data directory is as after a kill.
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let disk: SharedDisk = Arc::new(RealDisk);
+        Server::start_on(config, disk, SystemClock::shared()).await
+    }
+
+    pub(crate) async fn start_on(
+        config: Config,
+        disk: SharedDisk,
+        clock: SharedClock,
+    ) -> Result<Server, StartError> {
+        let runtimes = Runtimes::new().map_err(StartError::Runtime)?;
+        let metrics = Arc::new(Metrics::default());
+        // Bound before anything else: a port in use is the most common mistake, and the cheapest
+        // to find. Nothing is accepted before the server can serve.
+        let bound = match config.client_addr {
+            None => None,
+            Some(address) => {
+                let _entered = runtimes.clients().enter();
+                let listener = listener::bind(address, config.listen_backlog)
+                    .map_err(|source| StartError::Bind { address, source })?;
+                Some(listener)
+            }
+        };
+        let client_addr = bound.as_ref().and_then(|listener| listener.local_addr().ok());
+
+        let tick_ms = u64::try_from(config.tick_time.as_millis()).unwrap_or(u64::MAX);
+        let boot = rand::random();
+        let sessions =
+            Sessions::new(config.my_id, boot, tick_ms, clock.clone(), metrics.clone());
+        let delivery = sessions.clone();
+        let replication = Replication::start(
+            &config,
+            disk,
+            clock.clone(),
+            metrics.clone(),
+            move |state| Box::new(Delivery::new(delivery, state)),
+            runtimes.raft().clone(),
+        )
+        .await?;
+        let replication = Arc::new(replication);
+
+        let pipeline = Pipeline::new(
+            &config,
+            replication.clone(),
+            sessions.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let view = View::new(&config, client_addr, &pipeline, &replication, &sessions, &clock, &metrics);
+        let shared = Arc::new(Shared {
+            pipeline,
+            words: Arc::new(view),
+            clock: clock.clone(),
+            sessionless_timeout: config.sessionless_timeout,
+        });
+        if let Some(bound) = bound {
+            let listener =
+                Listener::new(bound, &config, shared, sessions.clone(), metrics.clone());
+            let accepting = listener.run(tasks.clone(), stop.clone());
+            tasks.spawn_on(accepting, runtimes.clients());
+        }
+        let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+        tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
+        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+        tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        Ok(Server { client_addr, replication, sessions, stop, tasks, runtimes })
+    }
+
+    /// Where clients connect; `None` without a plain listener.
+    #[must_use]
+    pub fn client_addr(&self) -> Option<SocketAddr> {
+        self.client_addr
+    }
+
+    /// Waits until the server cannot go on.
+    ///
+    /// A full or failing disk is not the end: reads go on, and writes are refused.
+    ///
+    /// # Errors
+    /// Always [`ServerFailed`]: a server does not end by itself for a good reason.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn wait(&self) -> ServerFailed {
+        let mut health = self.replication.health();
+        loop {
+            if let Health::Broken { cause } = &*health.borrow_and_update() {
+                return ServerFailed { cause: cause.clone() };
+            }
+            if health.changed().await.is_err() {
+                return ServerFailed { cause: "the log has stopped".into() };
+            }
+        }
+    }
+
+    /// Stops in order: no more connections, no more requests, then the log.
+    ///
+    /// # Cancel safety
+    /// Dropped in the middle, the rest stops as with a dropped [`Server`].
+    pub async fn stop(self) {
+        let Server { replication, sessions, stop, tasks, runtimes, .. } = self;
+        stop.cancel();
+        tasks.close();
+        if tokio::time::timeout(STOP_PATIENCE, tasks.wait()).await.is_err() {
+            tracing::warn!("connections did not end in {STOP_PATIENCE:?}");
+        }
+        drop(sessions);
+        replication.stop().await;
+        drop(runtimes);
+    }
+
+    /// Ends a session as if its client had been silent for its timeout, and returns when that is
+    /// applied: its ephemerals are gone, its connection is closed.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), crate::testing::NoSession> {
+        periodic::expire_now(&self.replication, &self.sessions, session).await
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn replication(&self) -> &Replication {
+        &self.replication
+    }
+}

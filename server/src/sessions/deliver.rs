@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use quorate_proto::{
-    Acl, ConnectResponse, ErrorCode, EventType, KeeperState, Perms, SessionId, WatcherEvent, Xid,
-    Zxid, reply,
+    Acl, ConnectResponse, ErrorCode, EventType, Perms, SessionId, Xid, Zxid, reply,
 };
 
 use super::conn::{Attachment, Conn, millis};
@@ -169,7 +168,7 @@ impl Delivery {
         let conn = self.sessions.by_session.write().remove(&session);
         if let Some(conn) = own {
             self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
-                reply::frame(out, xid, zxid, 0, |_| ());
+                reply::empty(out, xid, zxid);
             });
             conn.outbox.lock().close_after_flush();
             self.mark(&conn);
@@ -186,8 +185,7 @@ impl Deliver for Delivery {
             return;
         }
         self.event.clear();
-        let body = WatcherEvent { event, state: KeeperState::SyncConnected, path: path.into() };
-        reply::frame(&mut self.event, Xid::NOTIFICATION, zxid, 0, |w| body.encode(w));
+        reply::notification(&mut self.event, zxid, event, path);
         let recipients = std::mem::take(&mut self.recipients);
         for &id in &recipients {
             let Some(conn) = self.sessions.connection(id) else { continue };
@@ -252,6 +250,10 @@ impl Deliver for Delivery {
     fn skipped(&mut self) {
         self.sessions.close_all(CloseReason::OutcomeUnknown);
     }
+
+    fn lost(&mut self) {
+        self.sessions.abandon_writes();
+    }
 }
 
 fn timeout_ms(timeout: i32) -> u64 {
@@ -277,29 +279,39 @@ fn write_outcome(
                 OpResult::Deleted | OpResult::Checked => {}
             });
         }
-        (Outcome::MultiDone(results), txn) => {
-            let ops = if let Txn::Multi(ops) = txn { ops.as_slice() } else { &[] };
+        (Outcome::MultiDone(results), Txn::Multi(ops)) => {
             reply::frame(out, xid, zxid, 0, |w| {
+                let mut written = reply::ResultWriter::new(w);
                 for (result, op) in results.iter().zip(ops) {
-                    write_multi_result(w, result, op);
+                    let with_stat = matches!(op, Op::Create(create) if create.with_stat);
+                    match result {
+                        OpResult::Created { path, stat } if with_stat => written.create2(path, stat),
+                        OpResult::Created { path, .. } => written.create(path),
+                        OpResult::Changed { stat } => written.set_data(stat),
+                        OpResult::Deleted => written.delete(),
+                        OpResult::Checked => written.check(),
+                    }
                 }
-                reply::multi_end(w);
+                written.finish();
             });
         }
-        (Outcome::MultiFailed { index, code }, txn) => {
-            let len = if let Txn::Multi(ops) = txn { ops.len() } else { 0 };
+        (Outcome::MultiFailed { index, code }, Txn::Multi(ops)) => {
             reply::frame(out, xid, zxid, 0, |w| {
-                for at in 0..len {
+                let mut written = reply::ResultWriter::new(w);
+                for at in 0..ops.len() {
                     // Before the one that failed: 0. Behind it: never looked at.
-                    let code = match at.cmp(index) {
+                    written.error(match at.cmp(index) {
                         std::cmp::Ordering::Less => 0,
                         std::cmp::Ordering::Equal => code.code(),
                         std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency.code(),
-                    };
-                    reply::multi_error(w, code);
+                    });
                 }
-                reply::multi_end(w);
+                written.finish();
             });
+        }
+        // Results of several operations come from a multi, and from nothing else.
+        (Outcome::MultiDone(_) | Outcome::MultiFailed { .. }, _) => {
+            reply::error(out, xid, zxid, ErrorCode::SystemError);
         }
     }
 }

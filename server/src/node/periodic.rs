@@ -1,0 +1,131 @@
+//! What a server does without being asked: expiry, and the reaping of containers and TTL znodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::replication::Replication;
+use crate::sessions::{Overdue, Sessions};
+use crate::tree::CallerBuf;
+use crate::tree::txn::{Origin, Proposal, Txn};
+
+/// What the periodic tasks need.
+pub(super) struct Periodic {
+    replication: Arc<Replication>,
+    sessions: Arc<Sessions>,
+    clock: SharedClock,
+    tick: Duration,
+    reap_interval: Duration,
+    reap_per_minute: u32,
+    never_used_ms: Option<i64>,
+}
+
+impl Periodic {
+    pub(super) fn new(
+        config: &Config,
+        replication: &Arc<Replication>,
+        sessions: &Arc<Sessions>,
+        clock: &SharedClock,
+    ) -> Periodic {
+        let never_used = config.container_max_never_used;
+        Periodic {
+            replication: replication.clone(),
+            sessions: sessions.clone(),
+            clock: clock.clone(),
+            tick: config.tick_time.max(Duration::from_millis(1)),
+            reap_interval: config.container_check_interval.max(Duration::from_millis(1)),
+            reap_per_minute: config.container_max_per_minute.max(1),
+            never_used_ms: never_used.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// Looks at every bucket when it is due, and at least once a tick: a session that was opened
+    /// meanwhile may be due sooner.
+    pub(super) async fn expire(self, stop: CancellationToken) {
+        loop {
+            let now = self.clock.monotonic();
+            let next = self.sessions.live.lock().next_ms().map(Duration::from_millis);
+            let wait = next.map_or(self.tick, |at| at.saturating_sub(now).min(self.tick));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+            }
+            for Overdue { session, attach, timeout_ms } in self.sessions.overdue() {
+                tracing::info!("Expiring session {session}, timeout of {timeout_ms}ms exceeded");
+                if !propose(&self.replication, Txn::ExpireSession { session, attach }) {
+                    self.sessions.not_expired(session);
+                }
+            }
+        }
+    }
+
+    /// Proposes the removal of empty containers and stale TTL znodes, spread over the time so that
+    /// no more than so many a minute are removed.
+    pub(super) async fn reap(self, stop: CancellationToken) {
+        let pause = Duration::from_secs(60) / self.reap_per_minute;
+        let mut next = self.clock.monotonic() + self.reap_interval;
+        loop {
+            let wait = next.saturating_sub(self.clock.monotonic());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            next = self.clock.monotonic() + self.reap_interval;
+            let now_ms = self.clock.wall_ms();
+            let most = usize::try_from(self.reap_per_minute).unwrap_or(usize::MAX);
+            let candidates =
+                self.replication.state().tree().reap_candidates(now_ms, self.never_used_ms, most);
+            for (path, czxid, mzxid) in candidates {
+                let path = std::borrow::Cow::Borrowed(&*path);
+                propose(&self.replication, Txn::Reap { path, czxid, mzxid });
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Proposes something of the server's own. False if the log does not take it now.
+fn propose(replication: &Replication, txn: Txn<'_>) -> bool {
+    let caller = CallerBuf::new(&[], true);
+    let proposal = Proposal { origin: Origin::default(), caller: caller.as_caller(), txn };
+    replication.queue().push(&proposal).is_ok()
+}
+
+/// Expires one session now, whatever it said, and waits until that is applied.
+#[cfg(feature = "testing")]
+pub(super) async fn expire_now(
+    replication: &Replication,
+    sessions: &Sessions,
+    session: quorate_proto::SessionId,
+) -> Result<(), crate::testing::NoSession> {
+    let no_session = crate::testing::NoSession { session };
+    loop {
+        let Some(info) = replication.state().session(session) else { return Err(no_session) };
+        if !propose(replication, Txn::ExpireSession { session, attach: info.attach }) {
+            return Err(no_session);
+        }
+        // Ordered behind the proposal; a session that was attached meanwhile is judged anew.
+        if replication.read_index().await.is_err() {
+            return Err(no_session);
+        }
+        let mut waited = 0;
+        while replication.state().session(session).is_some_and(|now| now.attach == info.attach) {
+            tokio::task::yield_now().await;
+            waited += 1;
+            if waited > 1_000_000 {
+                return Err(no_session);
+            }
+        }
+        if replication.state().session(session).is_none() {
+            // Its connection is told by the same apply turn.
+            sessions.cut(session, crate::sessions::CloseReason::Expired);
+            return Ok(());
+        }
+    }
+}

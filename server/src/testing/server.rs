@@ -1,0 +1,221 @@
+//! A whole server in the test's process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_proto::SessionId;
+use tempfile::TempDir;
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::disk::SharedDisk;
+use crate::disk::real::RealDisk;
+use crate::disk::sim::SimDisk;
+use crate::node::{Server, StartError};
+
+/// There is no such session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there is no session {session}")]
+pub struct NoSession {
+    /// The session that was named.
+    pub session: SessionId,
+}
+
+/// A server in this process.
+///
+/// It keeps its address over [`TestServer::restart`] and [`TestServer::kill`], so that clients
+/// find it again. Dropped, it is gone, and so is its data.
+///
+/// ```
+/// # async fn run() {
+/// use quorate_server::testing::TestServer;
+///
+/// let server = TestServer::start().await;
+/// let connect_to = server.connect_string(); // "127.0.0.1:49321"
+/// # let _ = connect_to;
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run());
+/// ```
+#[derive(Debug)]
+pub struct TestServer {
+    config: Config,
+    storage: Storage,
+    address: SocketAddr,
+    server: Option<Server>,
+}
+
+/// How a [`TestServer`] is to be.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct TestServerBuilder {
+    config: Config,
+    directory: Option<PathBuf>,
+    in_directory: bool,
+}
+
+#[derive(Debug)]
+enum Storage {
+    /// Gone with the server; a kill loses what was not synced.
+    Memory(Arc<SimDisk>),
+    /// A directory of the test's own making, or a temporary one.
+    Directory { _temporary: Option<TempDir> },
+}
+
+impl TestServerBuilder {
+    /// Changes the configuration. The address stays the test server's own.
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> TestServerBuilder {
+        change(&mut self.config);
+        self
+    }
+
+    /// Keeps the data in a temporary directory instead of memory.
+    pub fn on_disk(mut self) -> TestServerBuilder {
+        self.in_directory = true;
+        self
+    }
+
+    /// Keeps the data in this directory, which stays.
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> TestServerBuilder {
+        self.directory = Some(directory.into());
+        self.in_directory = true;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// [`StartError`] if it does not come up.
+    pub async fn try_start(mut self) -> Result<TestServer, StartError> {
+        self.config.client_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let storage = if self.in_directory {
+            let mut temporary = None;
+            self.config.data_dir = match self.directory {
+                Some(directory) => directory,
+                None => temporary
+                    .insert(tempfile::tempdir().map_err(StartError::Runtime)?)
+                    .path()
+                    .to_owned(),
+            };
+            Storage::Directory { _temporary: temporary }
+        } else {
+            self.config.data_dir = PathBuf::from("/memory");
+            Storage::Memory(Arc::new(SimDisk::new()))
+        };
+        let server = start(&self.config, &storage).await?;
+        let address = server.client_addr().expect("an address was configured");
+        self.config.client_addr = Some(address);
+        Ok(TestServer { config: self.config, storage, address, server: Some(server) })
+    }
+
+    /// Starts the server.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start(self) -> TestServer {
+        self.try_start().await.expect("a test server starts")
+    }
+}
+
+impl TestServer {
+    /// A server in memory with the default configuration, ready to serve.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start() -> TestServer {
+        TestServer::builder().start().await
+    }
+
+    /// To start one that differs.
+    pub fn builder() -> TestServerBuilder {
+        let mut config = Config::default();
+        // Tests open what they like.
+        config.max_client_cnxns = 0;
+        TestServerBuilder { config, directory: None, in_directory: false }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same, as clients write it.
+    #[must_use]
+    pub fn connect_string(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Its data directory; meaningless for a server in memory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// Stops the server in order. It can be started again with [`TestServer::restart`].
+    pub async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    /// Stops the server, if it runs, and starts it on the same data and address.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Ends the server as a power failure would and starts it again on what the disk has kept:
+    /// in memory, nothing that was not synced.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn kill(&mut self) {
+        if let Storage::Memory(disk) = &mut self.storage {
+            // From here on the dying server writes to a disk that nobody will read.
+            *disk = Arc::new(disk.kill());
+        }
+        // Its threads end by themselves; a directory is free when its lock is.
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Ends a session as if its client had been silent for its timeout, and returns when its
+    /// ephemerals are gone and its connection is closed.
+    ///
+    /// # Errors
+    /// [`NoSession`] if there is none, or the server is stopped.
+    pub async fn expire_session(&self, session: SessionId) -> Result<(), NoSession> {
+        match &self.server {
+            Some(server) => server.expire(session).await,
+            None => Err(NoSession { session }),
+        }
+    }
+
+    async fn start_again(&mut self) {
+        let started = start(&self.config, &self.storage).await;
+        self.server = Some(started.expect("a test server starts again"));
+    }
+}
+
+async fn start(config: &Config, storage: &Storage) -> Result<Server, StartError> {
+    let disk: SharedDisk = match storage {
+        Storage::Memory(disk) => disk.clone(),
+        Storage::Directory { .. } => Arc::new(RealDisk),
+    };
+    // A port that was just ours may take a moment to be free of its last connections.
+    let mut attempts = 0;
+    loop {
+        match Server::start_on(config.clone(), disk.clone(), SystemClock::shared()).await {
+            Err(StartError::Bind { .. }) if attempts < 50 => {
+                attempts += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
