@@ -1,8 +1,13 @@
 //! What one server is told: plain data, checked once.
 
+mod digest;
+pub mod zoo_cfg;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use digest::digest_identity;
 
 /// Everything a server needs to know before it starts.
 ///

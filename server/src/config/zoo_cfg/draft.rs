@@ -1,0 +1,96 @@
+//! A configuration while it is being read: what single keys said, before they are put together.
+//!
+//! Keys of the table write here, in any order; [`super::finish`] judges the whole. No I/O.
+
+use std::time::Duration;
+
+use crate::config::{Config, ConnectionThrottle, RequestThrottle};
+
+use super::server_line::Role;
+
+/// What the keys read so far have said.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) data_dir_given: bool,
+    pub(super) client_port: Option<u16>,
+    pub(super) client_host: Option<String>,
+    pub(super) min_session_ms: Option<u64>,
+    pub(super) max_session_ms: Option<u64>,
+    pub(super) peer_type: Role,
+    pub(super) standalone_enabled: bool,
+    pub(super) multi_address: bool,
+    pub(super) dynamic_file: Option<String>,
+    pub(super) read_only_mode: bool,
+    pub(super) jaas_file: Option<String>,
+    pub(super) jaas_section: String,
+    pub(super) sasl_super_password: Option<String>,
+    pub(super) require_sasl: bool,
+    pub(super) enforce_auth: bool,
+    pub(super) enforce_schemes: Vec<String>,
+    pub(super) ensemble_provider: bool,
+    pub(super) connection_throttle: ConnectionThrottle,
+    pub(super) request_throttle: RequestThrottle,
+    /// What the key at hand wants to have said as a warning; taken after each key.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        Draft {
+            // What a file leaves out gets ZooKeeper's default, and `clientPort` has none.
+            config: Config {
+                client_addr: None,
+                ..Config::default()
+            },
+            data_dir_given: false,
+            client_port: None,
+            client_host: None,
+            min_session_ms: None,
+            max_session_ms: None,
+            peer_type: Role::Participant,
+            standalone_enabled: true,
+            multi_address: false,
+            dynamic_file: None,
+            read_only_mode: false,
+            jaas_file: None,
+            jaas_section: "Server".into(),
+            sasl_super_password: None,
+            require_sasl: false,
+            enforce_auth: false,
+            enforce_schemes: Vec::new(),
+            ensemble_provider: false,
+            connection_throttle: ConnectionThrottle {
+                tokens: 0,
+                fill_time: Duration::from_millis(1),
+                fill_count: 1,
+                freeze_time: None,
+                drop_increase: 0.02,
+                drop_decrease: 0.002,
+                decrease_ratio: 0.0,
+                weighted: false,
+            },
+            request_throttle: RequestThrottle {
+                max_requests: 0,
+                stall_time: Duration::from_millis(100),
+                drop_stale: true,
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// A switch that ZooKeeper reads with `Boolean.parseBoolean`: all but `true` is false.
+    pub(super) fn lenient_bool(&mut self, value: &str) -> bool {
+        let on = value.eq_ignore_ascii_case("true");
+        if !on && !value.eq_ignore_ascii_case("false") {
+            self.warn(format!(
+                "`{value}` is neither true nor false: taken as false, as Apache ZooKeeper does"
+            ));
+        }
+        on
+    }
+}
