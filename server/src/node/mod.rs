@@ -106,7 +106,15 @@ impl Server {
             metrics.clone(),
         );
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let view = View::new(&config, client_addr, &pipeline, &replication, &sessions, &clock, &metrics);
+        let view = View {
+            config: config.clone(),
+            client_addr,
+            replication: replication.clone(),
+            sessions: sessions.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            since: clock.monotonic(),
+        };
         let shared = Arc::new(Shared {
             pipeline,
             words: Arc::new(view),

@@ -15,7 +15,7 @@ use quorate_proto::{
 
 use super::conn::{Attachment, Conn, millis};
 use super::outbox::{CloseReason, Fate, InFlight};
-use super::{Handshake, Sessions};
+use super::{DIGEST_EVERY, DIGESTS_MOST, Handshake, Sessions};
 use crate::replication::Deliver;
 use crate::tree::State;
 use crate::tree::txn::{Op, OpResult, Origin, Outcome, Proposal, Ticket, Txn, Verdict};
@@ -34,6 +34,8 @@ pub(crate) struct Delivery {
     event: BytesMut,
     /// The time of this turn, read at its first outcome.
     now: Option<Duration>,
+    /// The zxid of the last recorded digest.
+    recorded: Zxid,
 }
 
 impl Delivery {
@@ -54,6 +56,7 @@ impl Delivery {
             recipients: Vec::new(),
             event: BytesMut::new(),
             now: None,
+            recorded: Zxid::ZERO,
         }
     }
 
@@ -72,6 +75,21 @@ impl Delivery {
     fn handshake(&self, ticket: Ticket) -> Option<Handshake> {
         let ours = ticket.server == self.sessions.server && ticket.boot == self.sessions.boot;
         ours.then(|| self.sessions.handshakes.lock().remove(&ticket.count)).flatten()
+    }
+
+    /// Keeps the digest of the tree every so often. Nothing else is applied meanwhile, so zxid and
+    /// digest belong together.
+    fn record_digest(&mut self) {
+        let zxid = self.state.applied_zxid();
+        if zxid.0 / DIGEST_EVERY == self.recorded.0 / DIGEST_EVERY {
+            return;
+        }
+        self.recorded = zxid;
+        let mut digests = self.sessions.digests.lock();
+        if digests.len() == DIGESTS_MOST {
+            digests.pop_front();
+        }
+        digests.push_back((zxid, self.state.tree().digest()));
     }
 
     fn answer(&mut self, proposal: &Proposal<'_>, zxid: Zxid, outcome: &Outcome) {
@@ -242,6 +260,7 @@ impl Deliver for Delivery {
 
     fn turn_done(&mut self) {
         self.now = None;
+        self.record_digest();
         for conn in self.dirty.drain(..) {
             conn.wake.notify_one();
         }

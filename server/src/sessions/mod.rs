@@ -13,7 +13,7 @@ mod identities;
 mod live;
 mod outbox;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,11 @@ use crate::watches::{ConnId, Watches};
 /// Bytes that all outboxes of a server may hold before large ones are closed.
 const OUTBOX_BUDGET: usize = 512 << 20;
 
+/// Zxids between two recorded digests, as in ZooKeeper.
+const DIGEST_EVERY: i64 = 128;
+/// Recorded digests that are kept.
+const DIGESTS_MOST: usize = 1024;
+
 /// A handshake that waits for its entry in the log.
 #[derive(Debug)]
 pub(crate) struct Handshake {
@@ -52,6 +57,8 @@ pub(crate) struct Sessions {
     pub(crate) watches: Watches,
     /// Sessions by the time at which they are over.
     pub(crate) live: Mutex<Live>,
+    /// Digests of the tree, as `hash` shows them: one every [`DIGEST_EVERY`] zxids.
+    pub(crate) digests: Mutex<VecDeque<(Zxid, u64)>>,
     conns: RwLock<Conns>,
     by_session: RwLock<HashMap<SessionId, Arc<Conn>>>,
     handshakes: Mutex<HashMap<u64, Handshake>>,
@@ -82,6 +89,7 @@ impl Sessions {
         Arc::new(Sessions {
             watches: Watches::new(),
             live: Mutex::new(Live::new(tick_ms)),
+            digests: Mutex::default(),
             conns: RwLock::default(),
             by_session: RwLock::default(),
             handshakes: Mutex::default(),

@@ -212,6 +212,16 @@ impl Watches {
         }
     }
 
+    /// Calls `visit` for the paths that a connection watches, until it returns false; says whether
+    /// it may go on.
+    pub(crate) fn visit_connection(
+        &self,
+        conn: ConnId,
+        mut visit: impl FnMut(&str) -> bool,
+    ) -> bool {
+        self.shards.iter().all(|shard| shard.lock().visit_connection(conn, &mut visit))
+    }
+
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
         // The low bits choose the bucket within a shard's table; these do not depend on them.
         let index = usize::try_from(hash >> 60).unwrap_or(0) % self.shards.len();

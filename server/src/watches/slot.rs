@@ -281,6 +281,17 @@ impl Shard {
         })
     }
 
+    /// Visits the paths of a connection until `visit` returns false; says whether it may go on.
+    pub(super) fn visit_connection(
+        &self,
+        conn: ConnId,
+        visit: &mut impl FnMut(&str) -> bool,
+    ) -> bool {
+        let numbers = self.by_conn.get(&conn);
+        let slots = numbers.into_iter().flatten().filter_map(|&number| self.slot(number));
+        slots.map(|slot| &*slot.path).all(visit)
+    }
+
     fn find(&self, hash: u64, path: &str) -> Option<u32> {
         self.by_path
             .find(hash, |&number| {
