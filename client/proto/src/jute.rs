@@ -162,6 +162,14 @@ impl<'a> Reader<'a> {
         self.string(field)?.ok_or(DecodeError::Null { field })
     }
 
+    /// A string, with null read as the empty one.
+    ///
+    /// # Errors
+    /// As for [`Reader::buffer`].
+    pub fn string_or_empty(&mut self, field: &'static str) -> Result<Cow<'a, str>, DecodeError> {
+        self.string(field).map(Option::unwrap_or_default)
+    }
+
     /// A vector, or null. A count below -1 means no elements, as in ZooKeeper.
     ///
     /// `element_bytes_min` is what the smallest element takes on the wire: memory is reserved

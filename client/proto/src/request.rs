@@ -15,7 +15,7 @@ use crate::jute::{DecodeError, Reader, Writer};
 use crate::multi::{MultiRead, MultiRequest};
 use crate::op::{OpCode, RequestHeader};
 use crate::watch::{AddWatchMode, SetWatches, SetWatches2, WatcherType};
-use crate::{Version, Xid};
+use crate::{ErrorCode, Version, Xid};
 
 /// A request without its header.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,14 +68,14 @@ pub enum Request<'a> {
     Reconfig(Reconfig<'a>),
     /// `checkWatches`.
     CheckWatches {
-        /// At which path.
+        /// At which path; null is read as empty.
         path: Cow<'a, str>,
         /// Which.
         kind: WatcherType,
     },
     /// `removeWatches`.
     RemoveWatches {
-        /// At which path.
+        /// At which path; null is read as empty.
         path: Cow<'a, str>,
         /// Which.
         kind: WatcherType,
@@ -111,7 +111,7 @@ pub enum Request<'a> {
     SetWatches2(SetWatches2<'a>),
     /// `addWatch`.
     AddWatch {
-        /// Any string; the znode need not exist.
+        /// Any string, null (read as empty) included; the znode need not exist.
         path: Cow<'a, str>,
         /// What to add.
         mode: AddWatchMode,
@@ -124,7 +124,8 @@ impl<'a> Request<'a> {
     /// Reads a body. Bytes behind the record are ignored.
     ///
     /// # Errors
-    /// Any [`DecodeError`]: the answer is `MarshallingError`, and the connection stays open.
+    /// Any [`DecodeError`]. [`Request::decode_error_code`] says how to answer, and the connection
+    /// stays open. Only a `sasl` without a token ends it, which decodes: see [`SaslToken`].
     pub fn decode(op: OpCode, body: &'a [u8]) -> Result<Request<'a>, DecodeError> {
         let mut reader = Reader::new(body);
         let r = &mut reader;
@@ -158,11 +159,11 @@ impl<'a> Request<'a> {
             OpCode::Create2 => Request::Create2(Create::read(r)?),
             OpCode::Reconfig => Request::Reconfig(Reconfig::read(r)?),
             OpCode::CheckWatches => Request::CheckWatches {
-                path: path(r)?,
+                path: r.string_or_empty("path")?,
                 kind: watcher_type(r)?,
             },
             OpCode::RemoveWatches => Request::RemoveWatches {
-                path: path(r)?,
+                path: r.string_or_empty("path")?,
                 kind: watcher_type(r)?,
             },
             OpCode::CreateContainer => Request::CreateContainer(Create::read(r)?),
@@ -178,11 +179,24 @@ impl<'a> Request<'a> {
             OpCode::GetAllChildrenNumber => Request::GetAllChildrenNumber { path: path(r)? },
             OpCode::SetWatches2 => Request::SetWatches2(SetWatches2::read(r)?),
             OpCode::AddWatch => Request::AddWatch {
-                path: path(r)?,
+                path: r.string_or_empty("path")?,
                 mode: add_watch_mode(r)?,
             },
             OpCode::WhoAmI => Request::WhoAmI,
         })
+    }
+
+    /// What a server answers to a body that does not decode.
+    ///
+    /// `MarshallingError`, but for a null path where ZooKeeper judges the path before it uses it.
+    #[must_use]
+    pub fn decode_error_code(op: OpCode, error: DecodeError) -> ErrorCode {
+        match (op, error) {
+            (OpCode::SetData | OpCode::SetAcl, DecodeError::Null { field: "path" }) => {
+                ErrorCode::BadArguments
+            }
+            _ => ErrorCode::MarshallingError,
+        }
     }
 
     /// The opcode.
@@ -477,7 +491,7 @@ impl fmt::Debug for AuthPacket<'_> {
 /// The body of `sasl`, in both directions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaslToken<'a>(
-    /// Null in a reply is a failure.
+    /// Null in a reply is a failure. Null in a request closes the connection, without a reply.
     pub Option<&'a [u8]>,
 );
 

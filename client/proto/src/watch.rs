@@ -157,8 +157,8 @@ impl<'a> SetWatches2<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<SetWatches2<'a>, DecodeError> {
         Ok(SetWatches2 {
             one_shot: SetWatches::read(reader)?,
-            persistent: reader.required_strings("persistentWatches")?,
-            persistent_recursive: reader.required_strings("persistentRecursiveWatches")?,
+            persistent: paths_for_good(reader, "persistentWatches")?,
+            persistent_recursive: paths_for_good(reader, "persistentRecursiveWatches")?,
         })
     }
 
@@ -167,6 +167,17 @@ impl<'a> SetWatches2<'a> {
         writer.strings(&self.persistent);
         writer.strings(&self.persistent_recursive);
     }
+}
+
+/// ZooKeeper takes a null path for a persistent watch, though not for a one-shot one. Such a
+/// watch never fires, no more than one at the empty path does, so that is how we read it.
+fn paths_for_good<'a>(
+    reader: &mut Reader<'a>,
+    field: &'static str,
+) -> Result<Vec<Cow<'a, str>>, DecodeError> {
+    reader
+        .vector(field, 4, |reader| reader.string_or_empty(field))?
+        .ok_or(DecodeError::Null { field })
 }
 
 #[cfg(test)]
