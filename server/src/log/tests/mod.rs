@@ -1,6 +1,8 @@
 //! The log over a disk that forgets, tears and fails.
 
 mod basics;
+mod crash;
+mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
