@@ -169,6 +169,11 @@ impl SnapshotStore {
         Ok(names)
     }
 
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> &SharedDisk {
+        &self.disk
+    }
+
     /// Where a snapshot stands.
     pub(crate) fn path(&self, name: SnapshotName) -> PathBuf {
         self.dir.join(name.to_string())
