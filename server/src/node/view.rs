@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use quorate_proto::{SessionId, Zxid};
 
-use crate::admin::{
-    self, ConnectedSession, ConnectionRow, DirSizes, ProcessFacts, ServerView, SessionRow,
-    TreeFacts, WatchFacts, Word, op_label,
+use crate::admin::view::{
+    ConnectedSession, ConnectionRow, DirSizes, ProcessFacts, ServerView, SessionRow, TreeFacts,
+    WatchFacts, op_label,
 };
+use crate::admin::word::Word;
+use crate::admin;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::connection::FourLetter;
@@ -35,12 +37,15 @@ pub(super) struct View {
 
 impl FourLetter for View {
     fn extra(&self, word: [u8; 4]) -> Option<usize> {
-        Word::from_bytes(word).map(Word::extra_len)
+        Word::from_bytes(word).map(Word::argument_len)
     }
 
     fn answer(&self, word: [u8; 4], extra: &[u8]) -> Vec<u8> {
         match Word::from_bytes(word) {
-            Some(word) => admin::answer(word, extra, self, &self.config.four_letter_words),
+            Some(word) => {
+                let word = extra.first_chunk().map_or(word, |mask| word.with_argument(*mask));
+                admin::answer(word, self, &self.config.four_letter_words)
+            }
             None => Vec::new(),
         }
     }

@@ -68,7 +68,7 @@ impl Line {
                 }
                 Ran::Yes
             }
-            Err(Refused::Full) => {
+            Err(Refused::Full { .. }) => {
                 self.conn.outbox.lock().take_back(seq);
                 Ran::NotNow
             }

@@ -22,7 +22,6 @@ use crate::tree::txn::{Op, OpResult, Origin, Outcome, Proposal, Ticket, Txn, Ver
 use crate::watches::ConnId;
 
 /// Fills the outboxes of this server from what is applied.
-#[derive(Debug)]
 pub(crate) struct Delivery {
     sessions: Arc<Sessions>,
     state: Arc<State>,

@@ -9,12 +9,17 @@ use crate::tree::{Caller, CallerBuf};
 
 /// The identities of a connection at one moment. They only grow; a change makes a new set, so
 /// that a request carries those of the moment at which it was read (R14).
-#[derive(Debug)]
 pub(crate) struct Identities {
     ids: Vec<Id>,
     /// As it travels in the log, encoded once.
     caller: CallerBuf,
     skip_acl: bool,
+}
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.ids).finish()
+    }
 }
 
 impl Identities {

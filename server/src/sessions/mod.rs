@@ -51,7 +51,6 @@ pub(crate) struct Handshake {
 }
 
 /// The connections of one server and the sessions of the ensemble.
-#[derive(Debug)]
 pub(crate) struct Sessions {
     /// Armed by reads, fired by apply.
     pub(crate) watches: Watches,

@@ -38,7 +38,6 @@ pub struct NoSession {
 /// # }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(run());
 /// ```
-#[derive(Debug)]
 pub struct TestServer {
     config: Config,
     storage: Storage,
@@ -55,7 +54,6 @@ pub struct TestServerBuilder {
     in_directory: bool,
 }
 
-#[derive(Debug)]
 enum Storage {
     /// Gone with the server; a kill loses what was not synced.
     Memory(Arc<SimDisk>),
@@ -115,6 +113,12 @@ impl TestServerBuilder {
     /// If it does not come up.
     pub async fn start(self) -> TestServer {
         self.try_start().await.expect("a test server starts")
+    }
+}
+
+impl std::fmt::Debug for TestServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestServer").field("addr", &self.address).finish_non_exhaustive()
     }
 }
 
