@@ -24,13 +24,17 @@ const MEMBERSHIP: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EntryError {
     /// Written by a newer version.
-    #[error("log entry {index} has format {format}, which this version does not know: upgrade this server")]
+    #[error(
+        "log entry {index} has format {format}, which this version does not know: upgrade this server"
+    )]
     UnknownFormat { index: u64, format: u8 },
     /// Its parts do not fill it, or overfill it.
     #[error("log entry {index} ends too early or too late")]
     BadLength { index: u64 },
     /// A request in it cannot be decoded.
-    #[error("request {position} of log entry {index} cannot be decoded: upgrade this server, or its log is damaged")]
+    #[error(
+        "request {position} of log entry {index} cannot be decoded: upgrade this server, or its log is damaged"
+    )]
     Request {
         index: u64,
         position: u32,
@@ -328,7 +332,13 @@ mod tests {
     fn an_unknown_format_asks_for_an_upgrade() {
         let error = Header::split(8, &[200, 0, 0]).unwrap_err();
         assert!(
-            matches!(error, EntryError::UnknownFormat { index: 8, format: 200 }),
+            matches!(
+                error,
+                EntryError::UnknownFormat {
+                    index: 8,
+                    format: 200
+                }
+            ),
             "{error}"
         );
         assert!(error.to_string().contains("upgrade this server"));

@@ -116,7 +116,12 @@ impl Parts {
         };
         tasks.spawn_on(keeper.run(), runtime);
         tasks.spawn_on(
-            serve_reads(read_index.clone(), raft.clone(), queue.clone(), stop.clone()),
+            serve_reads(
+                read_index.clone(),
+                raft.clone(),
+                queue.clone(),
+                stop.clone(),
+            ),
             runtime,
         );
         let watchdog = Watchdog {

