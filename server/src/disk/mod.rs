@@ -3,6 +3,10 @@
 //! `real` is the operating system. `sim` (tests only) keeps what was written apart from what was
 //! synced, and on a crash forgets, tears and reorders the difference.
 
+pub(crate) mod real;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod sim;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

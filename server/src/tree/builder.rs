@@ -1,0 +1,214 @@
+//! Builds a state from what a snapshot or an import holds.
+//!
+//! Znodes come in any order and from several threads. Everything that follows from them (names
+//! of children, ephemerals, reaping, quotas, digest) is made in the end.
+
+use quorate_proto::{Acl, SessionId, Zxid};
+
+use super::acls::{AclList, OPEN};
+use super::commit::{recount, size};
+use super::core::Core;
+use super::node::{Node, Owner, PATH_BYTES_MAX, Parts, PersistedStat};
+use super::path;
+use super::quota::QuotaNode;
+use super::reap::Due;
+use super::sessions::SessionInfo;
+use super::state::State;
+use super::store::{SHARDS, Shared, Tree};
+
+/// Why what was loaded is no tree.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum LoadError {
+    /// No znode can have this path.
+    #[error("{path:?} is no path of a znode")]
+    BadPath { path: String },
+    /// Two znodes with one path.
+    #[error("{path} appears twice")]
+    Twice { path: String },
+    /// Its parent is missing.
+    #[error("{path} has no parent")]
+    Orphan { path: String },
+}
+
+/// An access control list, ready to be shared by many znodes.
+#[derive(Clone)]
+pub(crate) struct AclHandle(AclList);
+
+/// A state that is being loaded.
+pub(crate) struct StateBuilder {
+    shared: Shared,
+    key: [u8; 32],
+    recount: bool,
+}
+
+impl StateBuilder {
+    pub(super) fn new(key: [u8; 32]) -> StateBuilder {
+        StateBuilder {
+            shared: Shared::new(Core::default()),
+            key,
+            recount: false,
+        }
+    }
+
+    /// The last zxid in the state.
+    pub(crate) fn zxid(&mut self, zxid: Zxid) {
+        self.shared.gate.get_mut().zxid = zxid.0;
+    }
+
+    /// The rules of apply in force.
+    pub(crate) fn level(&mut self, level: u32) {
+        self.shared.gate.get_mut().level = level;
+    }
+
+    /// A live session.
+    pub(crate) fn session(&mut self, id: SessionId, session: SessionInfo) {
+        self.shared.gate.get_mut().sessions.insert(id, session);
+    }
+
+    /// Counts the usage of every quota anew, as ZooKeeper does when it loads. For imports only:
+    /// servers that load must agree with servers that do not.
+    pub(crate) fn recount_quotas(&mut self) {
+        self.recount = true;
+    }
+
+    /// Stores a list once, for [`StateBuilder::node`].
+    pub(crate) fn acl(&self, acl: &[Acl]) -> AclHandle {
+        AclHandle(self.shared.gate.write().acls.intern(acl))
+    }
+
+    /// Adds a znode. The root's path is `/`.
+    ///
+    /// # Errors
+    /// If no znode can have this path, or if one has it already.
+    pub(crate) fn node(
+        &self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: &AclHandle,
+        stat: &PersistedStat,
+    ) -> Result<(), LoadError> {
+        if !path::is_valid(path) || path.len() > PATH_BYTES_MAX {
+            return Err(LoadError::BadPath { path: path.into() });
+        }
+        let parts = Parts {
+            path,
+            data,
+            acl: acl.0.clone(),
+            czxid: stat.czxid,
+            mzxid: stat.mzxid,
+            ctime: stat.ctime,
+            mtime: stat.mtime,
+            version: stat.version,
+            aversion: stat.aversion,
+            owner: stat.ephemeral_owner,
+        };
+        let len = path.len() + data.map_or(0, <[u8]>::len) + 32;
+        let node = Node::pack(&parts, &mut Vec::with_capacity(len));
+        let place = self.shared.place(path);
+        let rehash = &|path: &[u8]| self.shared.hash(path);
+        let mut shard = self.shared.write_shard(place.shard());
+        if stat.cversion != 0 || stat.pzxid != stat.czxid {
+            shard
+                .parent_mut(place.hash(), &node, rehash)
+                .restore(stat.cversion, stat.pzxid);
+        }
+        match shard.put(place.hash(), node, rehash) {
+            None => Ok(()),
+            Some(_) => Err(LoadError::Twice { path: path.into() }),
+        }
+    }
+
+    /// Adds those reserved znodes that are missing, and makes the indexes.
+    ///
+    /// # Errors
+    /// If a znode has no parent.
+    pub(crate) fn finish(mut self) -> Result<State, LoadError> {
+        self.add_reserved()?;
+        self.add_children()?;
+        self.add_indexes();
+        let state = State {
+            tree: Tree(std::sync::Arc::new(self.shared)),
+            key: self.key,
+        };
+        state.publish();
+        Ok(state)
+    }
+
+    /// As a fresh ZooKeeper has them. Their children were never counted as creations.
+    fn add_reserved(&self) -> Result<(), LoadError> {
+        let open = AclHandle(OPEN.clone());
+        let read = self.acl(&Acl::read_unsafe());
+        for (path, acl, aversion) in [
+            (path::ROOT, &open, 0),
+            ("/zookeeper", &open, 0),
+            ("/zookeeper/quota", &open, 0),
+            ("/zookeeper/config", &read, -1),
+        ] {
+            if self.shared.look(self.shared.place(path), path).is_none() {
+                let stat = PersistedStat {
+                    aversion,
+                    ..PersistedStat::default()
+                };
+                self.node(path, Some(b""), acl, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_children(&self) -> Result<(), LoadError> {
+        let rehash = &|path: &[u8]| self.shared.hash(path);
+        for at in 0..SHARDS {
+            let nodes: Vec<Node> = self.shared.read_shard(at).nodes().cloned().collect();
+            for node in nodes {
+                let path = node.path();
+                if path == path::ROOT {
+                    continue;
+                }
+                let orphan = || LoadError::Orphan { path: path.into() };
+                let (parent_path, name) = path::split(path).ok_or_else(orphan)?;
+                let up = self.shared.place(parent_path);
+                let mut shard = self.shared.write_shard(up.shard());
+                let parent = shard
+                    .node(up.hash(), parent_path)
+                    .ok_or_else(orphan)?
+                    .clone();
+                shard.parent_mut(up.hash(), &parent, rehash).adopt(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_indexes(&mut self) {
+        let mut core = std::mem::take(self.shared.gate.get_mut());
+        let mut stats = Vec::new();
+        for at in 0..SHARDS {
+            let shard = self.shared.read_shard(at);
+            for node in shard.nodes() {
+                let family = shard.family_of(node, &self.shared);
+                core.totals.nodes += 1;
+                core.totals.bytes += size(node);
+                core.totals.digest = core.totals.digest.wrapping_add(node.digest(family));
+                match node.owner() {
+                    Owner::Nobody => {}
+                    Owner::Session(session) => core.ephemerals.insert(session, node.path()),
+                    Owner::Container | Owner::Ttl(_) => {
+                        core.reap.update(node.path(), None, Due::of(node, family));
+                    }
+                }
+                match QuotaNode::at(node.path()) {
+                    Some(QuotaNode::Limits(prefix)) => core.quotas.add(prefix),
+                    Some(QuotaNode::Stats(prefix)) => stats.push(prefix.to_owned()),
+                    None => {}
+                }
+            }
+        }
+        if self.recount {
+            let zxid = Zxid(core.zxid);
+            for prefix in &stats {
+                recount(&self.shared, &mut core, zxid, prefix);
+            }
+        }
+        *self.shared.gate.get_mut() = core;
+    }
+}
