@@ -50,6 +50,14 @@ pub enum Fault {
         /// What we read.
         known: i64,
     },
+    /// Rules of apply that this server does not have.
+    #[error("level {found}, where this server knows levels up to {known}")]
+    UnknownLevel {
+        /// What stands there.
+        found: u32,
+        /// The highest that we have.
+        known: u32,
+    },
     /// Content and checksum differ.
     #[error("checksum {stored:#x} stored, {computed:#x} computed")]
     Checksum {

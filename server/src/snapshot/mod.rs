@@ -7,6 +7,18 @@
 pub mod zookeeper;
 
 mod fault;
+mod format;
+mod load;
 mod record;
+mod store;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use fault::{Fault, FileFault};
+pub(crate) use load::SnapshotVisitor;
+pub(crate) use record::{NodeView, SessionRecord, SnapshotMeta};
+pub use store::LoadError;
+pub(crate) use store::{LogReach, SnapshotName, SnapshotStore};
+pub(crate) use write::SnapshotWriter;

@@ -1,8 +1,6 @@
 //! What a snapshot holds, as plain values: the common ground of the tree, our files and
 //! ZooKeeper's.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use quorate_proto::{Acl, SessionId};
 
@@ -78,7 +76,7 @@ pub(crate) struct NodeView<'a> {
     /// `None` is null, which is not the same as empty.
     pub(crate) data: Option<&'a [u8]>,
     /// Its access control list.
-    pub(crate) acl: &'a Arc<[Acl]>,
+    pub(crate) acl: &'a [Acl],
     /// Its persisted fields.
     pub(crate) stat: NodeStat,
 }
@@ -111,8 +109,6 @@ pub(crate) struct SnapshotMeta {
     pub(crate) level: u32,
     /// The last zxid given out.
     pub(crate) zxid: i64,
-    /// The epoch in force; not below `zxid >> 32`.
-    pub(crate) epoch: i64,
     /// Term and index of the last entry applied; `None` before the first.
     pub(crate) last_log: Option<(u64, u64)>,
     /// The membership in force, in the words of `replication`.
