@@ -1,0 +1,329 @@
+//! The apply loop: committed entries, in log order, one task, into the state.
+//!
+//! For each request: judge and change, tell [`Deliver`] each change while its shards are locked,
+//! then the outcome. What is in the log is the truth: a request that cannot be decoded, or a
+//! digest that differs from the recorded one, stops the server. A wrong replica is worse than a
+//! missing one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use quorate_proto::{EventType, Zxid};
+use tokio::sync::Notify;
+
+use super::Deliver;
+use super::entry::{EntryError, Header, invalid};
+use super::snapshots::{Builder, SnapshotFile, Snapshots};
+use super::types::{Body, Entry, LogId, StoredMembership, Types};
+use crate::metrics::Metrics;
+use crate::tree::txn::Proposal;
+use crate::tree::{ChangeSink, State};
+
+/// Digests of this many entries are remembered, to compare with what later entries carry.
+const DIGESTS_KEPT: usize = 4096;
+/// Requests after which other tasks of the runtime get a turn.
+const TURN: u32 = 500;
+
+/// What the apply loop tells the rest of this module.
+#[derive(Default)]
+pub(super) struct Progress {
+    digest: Mutex<Option<(u64, u64)>>,
+    fault: OnceLock<Arc<str>>,
+    due: AtomicBool,
+    due_wake: Notify,
+}
+
+impl Progress {
+    /// The newest entry that was applied here, and the digest of the state then.
+    pub(super) fn digest(&self) -> Option<(u64, u64)> {
+        *self.digest.lock()
+    }
+
+    /// Why applying stopped for good, if it did.
+    pub(super) fn fault(&self) -> Option<Arc<str>> {
+        self.fault.get().cloned()
+    }
+
+    /// Whether enough was applied since the last capture to ask for a snapshot.
+    pub(super) fn snapshot_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// Returns when a snapshot becomes due.
+    pub(super) async fn until_snapshot_due(&self) {
+        self.due_wake.notified().await;
+    }
+}
+
+/// When the next snapshot is due. Drawn anew each time, so that the servers of an ensemble do
+/// not all write theirs at the same moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SnapshotPace {
+    /// `snapCount`.
+    pub(super) requests: u64,
+    /// `snapSizeLimitInKb`, in bytes; 0 = off.
+    pub(super) bytes: u64,
+}
+
+/// Counts towards the next snapshot.
+struct Due {
+    pace: SnapshotPace,
+    requests: u64,
+    bytes: u64,
+    at_requests: u64,
+    at_bytes: u64,
+}
+
+impl Due {
+    fn new(pace: SnapshotPace) -> Due {
+        let mut due = Due {
+            pace,
+            requests: 0,
+            bytes: 0,
+            at_requests: 0,
+            at_bytes: 0,
+        };
+        due.restart();
+        due
+    }
+
+    /// Draws thresholds in (n/2, n].
+    fn restart(&mut self) {
+        let draw = |n: u64| n - rand::random_range(0..n.div_ceil(2).max(1));
+        self.requests = 0;
+        self.bytes = 0;
+        self.at_requests = draw(self.pace.requests.max(1));
+        self.at_bytes = match self.pace.bytes {
+            0 => u64::MAX,
+            bytes => draw(bytes),
+        };
+    }
+
+    fn add(&mut self, requests: u32, bytes: usize) -> bool {
+        self.requests += u64::from(requests);
+        self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.requests >= self.at_requests || self.bytes >= self.at_bytes
+    }
+}
+
+/// The replicated state machine, as openraft drives it.
+pub(super) struct Machine {
+    state: Arc<State>,
+    /// In a mutex for `Sync` only: it is never locked.
+    deliver: Mutex<Box<dyn Deliver>>,
+    snapshots: Arc<Snapshots>,
+    progress: Arc<Progress>,
+    metrics: Arc<Metrics>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    digests: VecDeque<(u64, u64)>,
+    due: Due,
+}
+
+/// Where a machine starts.
+pub(super) struct Restored {
+    pub(super) state: Arc<State>,
+    pub(super) applied: Option<LogId>,
+    pub(super) membership: StoredMembership,
+}
+
+impl Machine {
+    pub(super) fn new(
+        restored: Restored,
+        deliver: Box<dyn Deliver>,
+        snapshots: Arc<Snapshots>,
+        pace: SnapshotPace,
+        progress: Arc<Progress>,
+        metrics: Arc<Metrics>,
+    ) -> Machine {
+        Machine {
+            state: restored.state,
+            deliver: Mutex::new(deliver),
+            snapshots,
+            progress,
+            metrics,
+            applied: restored.applied,
+            membership: restored.membership,
+            digests: VecDeque::new(),
+            due: Due::new(pace),
+        }
+    }
+
+    /// Applies one entry; the number of its requests.
+    fn apply_entry(&mut self, entry: &Entry) -> Result<u32, EntryError> {
+        let id = entry.log_id;
+        let term = id.leader_id.term;
+        // The first entry of a new leader begins an epoch, on every server at the same place of
+        // the log. Term 0 is the founding entry's: nobody leads it.
+        if term > self.applied.map_or(0, |applied| applied.leader_id.term) {
+            self.state.begin_epoch(term);
+        }
+        let mut count = 0;
+        let mut bytes = 0;
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(id), membership.clone());
+            }
+            EntryPayload::Normal(Body(body)) => {
+                bytes = body.len();
+                count = self.apply_requests(id.index, body)?;
+            }
+        }
+        self.applied = Some(id);
+        self.remember_digest(id.index);
+        if self.due.add(count, bytes) && !self.progress.due.swap(true, Ordering::AcqRel) {
+            self.progress.due_wake.notify_one();
+        }
+        Ok(count)
+    }
+
+    fn apply_requests(&mut self, index: u64, body: &[u8]) -> Result<u32, EntryError> {
+        let (header, mut rest) = Header::split(index, body)?;
+        self.compare_digest(&header)?;
+        let deliver = self.deliver.get_mut().as_mut();
+        for position in 0..header.count {
+            let proposal = Proposal::decode(&mut rest).map_err(|source| EntryError::Request {
+                index,
+                position,
+                source,
+            })?;
+            let verdict = self
+                .state
+                .apply(header.wall_ms, &proposal, &mut Sink(deliver));
+            deliver.outcome(&proposal, &verdict);
+        }
+        if !rest.is_empty() {
+            return Err(EntryError::BadLength { index });
+        }
+        deliver.turn_done();
+        self.metrics.commits.add(u64::from(header.count));
+        Ok(header.count)
+    }
+
+    fn compare_digest(&self, header: &Header) -> Result<(), EntryError> {
+        let Some((index, theirs)) = header.applied else {
+            return Ok(());
+        };
+        let Ok(at) = self.digests.binary_search_by_key(&index, |known| known.0) else {
+            return Ok(());
+        };
+        match self.digests.get(at) {
+            Some(&(_, ours)) if ours != theirs => {
+                self.metrics.digest_mismatches.inc();
+                Err(EntryError::Diverged {
+                    index,
+                    ours,
+                    theirs,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_digest(&mut self, index: u64) {
+        let newest = (index, self.state.tree().digest());
+        if self.digests.len() == DIGESTS_KEPT {
+            self.digests.pop_front();
+        }
+        self.digests.push_back(newest);
+        *self.progress.digest.lock() = Some(newest);
+    }
+
+    fn fault(&self, error: EntryError) -> io::Error {
+        tracing::error!(%error, "applying stops here");
+        // The first fault is the cause; later ones follow from it.
+        let _ = self.progress.fault.set(error.to_string().into());
+        invalid(error)
+    }
+}
+
+/// No outcome comes after this: whoever still waits for one never gets it.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.deliver.get_mut().lost();
+    }
+}
+
+/// Hands the changes of one request on.
+struct Sink<'a>(&'a mut dyn Deliver);
+
+impl ChangeSink for Sink<'_> {
+    fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[quorate_proto::Acl]) {
+        self.0.change(zxid, event, path, acl);
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut turn = 0;
+        while let Some(entry) = entries.next().await {
+            let (entry, responder) = entry?;
+            turn += self
+                .apply_entry(&entry)
+                .map_err(|error| self.fault(error))?;
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+            if turn >= TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs between applies: the capture is of one log id.
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        self.due.restart();
+        self.progress.due.store(false, Ordering::Release);
+        Some(
+            self.snapshots
+                .builder(self.state.capture(), self.applied, &self.membership),
+        )
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.snapshots
+            .builder(self.state.capture(), self.applied, &self.membership)
+    }
+
+    /// Reads stop, the state is replaced, every client connection closes: the events inside the
+    /// snapshot were never made, and the outcomes of requests inside it are unknown (R20).
+    async fn install_snapshot(
+        &mut self,
+        meta: &openraft::alias::SnapshotMetaOf<Types>,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let loaded = self.snapshots.load(&snapshot).await?;
+        let _ = loaded;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.digests.clear();
+        self.due.restart();
+        self.deliver.get_mut().skipped();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<openraft::alias::SmSnapshotOf<Types, Self>>, io::Error> {
+        Ok(self.snapshots.current())
+    }
+}

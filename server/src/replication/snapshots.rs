@@ -1,0 +1,233 @@
+//! The snapshots of this server: written beside the running server, kept, loaded, purged.
+//!
+//! A capture takes a moment between two applies; the file is written by a thread of its own.
+//! A snapshot that cannot be written is no loss, the log still has everything: it is reported,
+//! and tried again when the next one is due.
+//!
+//! The log is kept from the oldest snapshot on that a recovery might fall back to.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::RaftSnapshotBuilder;
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::entry::{self, invalid};
+use super::machine::Restored;
+use super::start::{StartError, Surroundings};
+use super::types::{LogId, StoredMembership, Types, log_id};
+use crate::config::Config;
+use crate::tree::{Capture, State};
+
+type Meta = SnapshotMetaOf<Types>;
+type Snapshot = SnapshotOf<Types, SnapshotFile>;
+
+/// A snapshot file, as openraft hands it around.
+#[derive(Clone, Debug)]
+pub(super) struct SnapshotFile {
+    path: PathBuf,
+}
+
+/// One attempt to write a snapshot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempt {
+    /// The last entry in the newest snapshot on disk.
+    pub(super) newest: Option<LogId>,
+    /// How many attempts failed.
+    pub(super) failures: u64,
+    /// Why the last attempt failed, if it did.
+    pub(super) error: Option<Arc<str>>,
+    /// How long it took.
+    pub(super) took: Duration,
+}
+
+/// A snapshot on disk.
+#[derive(Clone)]
+struct Known {
+    meta: Meta,
+    file: SnapshotFile,
+}
+
+/// See the module.
+pub(super) struct Snapshots {
+    around: Surroundings,
+    dir: PathBuf,
+    cluster_id: [u8; 16],
+    retain: usize,
+    /// Oldest first.
+    known: Mutex<Vec<Known>>,
+    attempts: watch::Sender<Attempt>,
+}
+
+impl Snapshots {
+    /// Finds the snapshots in `dir` and loads the newest that can be loaded.
+    pub(super) fn open(
+        config: &Config,
+        around: &Surroundings,
+        dir: &Path,
+        cluster_id: [u8; 16],
+    ) -> Result<(Arc<Snapshots>, Option<Restored>), StartError> {
+        let (known, restored) = stand_in::open(around, dir, cluster_id)?;
+        let newest = restored.as_ref().and_then(|restored| restored.applied);
+        let snapshots = Snapshots {
+            around: around.clone(),
+            dir: dir.to_owned(),
+            cluster_id,
+            retain: config.snap_retain_count.max(1),
+            known: Mutex::new(known),
+            attempts: watch::Sender::new(Attempt {
+                newest,
+                ..Attempt::default()
+            }),
+        };
+        Ok((Arc::new(snapshots), restored))
+    }
+
+    /// Hears of every attempt to write one.
+    pub(super) fn attempts(&self) -> watch::Receiver<Attempt> {
+        self.attempts.subscribe()
+    }
+
+    /// The newest, if it covers any of the log. The one that an import began with does not.
+    pub(super) fn current(&self) -> Option<Snapshot> {
+        let known = self.known.lock();
+        let newest = known.last()?;
+        newest.meta.last_log_id?;
+        Some(Snapshot {
+            meta: newest.meta.clone(),
+            snapshot: newest.file.clone(),
+        })
+    }
+
+    /// The last entry of the log that no recovery needs: the oldest snapshot that is sure to be
+    /// kept begins behind it. `None` while there is only one to fall back on: the log's
+    /// beginning is the other.
+    pub(super) fn log_needed_after(&self) -> Option<u64> {
+        let known = self.known.lock();
+        if known.len() < 2 {
+            return None;
+        }
+        let oldest = known.get(known.len().saturating_sub(self.retain))?;
+        oldest.meta.last_log_id.map(|last| last.index)
+    }
+
+    /// Removes all but the newest valid snapshots.
+    pub(super) fn purge_files(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Reads the state out of a snapshot file.
+    pub(super) async fn load(&self, _file: &SnapshotFile) -> io::Result<State> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What openraft's snapshot task works on.
+    pub(super) fn builder(
+        self: &Arc<Self>,
+        capture: Capture,
+        applied: Option<LogId>,
+        membership: &StoredMembership,
+    ) -> Builder {
+        Builder {
+            snapshots: self.clone(),
+            work: Some(capture),
+            meta: Meta {
+                last_log_id: applied,
+                last_membership: membership.clone(),
+            },
+        }
+    }
+
+    /// Writes one, takes note of it, and tells those who wait. The newest there is, after that.
+    fn write(&self, capture: Capture, meta: &Meta) -> Option<Snapshot> {
+        let began = self.around.clock.monotonic();
+        let written = stand_in::write(&self.around, &self.dir, self.cluster_id, capture, meta);
+        let took = self.around.clock.monotonic().saturating_sub(began);
+        let error = match written {
+            Ok(path) => {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.around.metrics.snapshots.inc();
+                self.around.metrics.snapshot_ms.record(took_ms);
+                tracing::info!(path = %path.display(), elapsed_ms = took_ms, "snapshot written");
+                self.known.lock().push(Known {
+                    meta: meta.clone(),
+                    file: SnapshotFile { path },
+                });
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "the snapshot cannot be written; the log is kept");
+                Some(Arc::from(error.to_string()))
+            }
+        };
+        let current = self.current();
+        self.attempts.send_modify(|attempt| {
+            attempt.newest = current.as_ref().and_then(|newest| newest.meta.last_log_id);
+            attempt.failures += u64::from(error.is_some());
+            attempt.error = error;
+            attempt.took = took;
+        });
+        current
+    }
+}
+
+/// Writes one snapshot.
+pub(super) struct Builder {
+    snapshots: Arc<Snapshots>,
+    work: Option<Capture>,
+    meta: Meta,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    /// Never an error: to openraft that would be the end of the server. It hears of the newest
+    /// snapshot that there is, which may be the one that it knows.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let none = Snapshot {
+            meta: Meta::default(),
+            snapshot: SnapshotFile {
+                path: PathBuf::new(),
+            },
+        };
+        let Some(capture) = self.work.take() else {
+            return Ok(self.snapshots.current().unwrap_or(none));
+        };
+        let (done, written) = tokio::sync::oneshot::channel();
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        // Its own thread: it computes and writes for long, and no runtime should wait for it.
+        std::thread::Builder::new()
+            .name("quorate-snapshot".to_owned())
+            .spawn(move || {
+                let _ = done.send(snapshots.write(capture, &meta));
+            })?;
+        Ok(written.await.ok().flatten().unwrap_or(none))
+    }
+}
+
+mod stand_in {
+    use super::*;
+
+    pub(super) fn open(
+        _around: &Surroundings,
+        _dir: &Path,
+        _cluster_id: [u8; 16],
+    ) -> Result<(Vec<Known>, Option<Restored>), StartError> {
+        Ok((Vec::new(), None))
+    }
+
+    pub(super) fn write(
+        _around: &Surroundings,
+        _dir: &Path,
+        _cluster_id: [u8; 16],
+        _capture: Capture,
+        _meta: &Meta,
+    ) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

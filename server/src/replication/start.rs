@@ -1,0 +1,275 @@
+//! From directories to a server that knows its past: who am I, what was I, what is in the log.
+//!
+//! Nothing here guesses. What is missing or belongs to somebody else is refused with the way out;
+//! only a directory without any history of ours is founded anew, on ZooKeeper's data where there
+//! is some.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{Claim, Layout};
+use super::identity::{Identity, IdentityError};
+use super::machine::Restored;
+use super::snapshots::Snapshots;
+use super::types::{StoredMembership, node_id};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::disk::SharedDisk;
+use crate::disk::real::DirLockError;
+use crate::log::{Log, LogError, LogOptions};
+use crate::metrics::Metrics;
+use crate::snapshot::zookeeper::{Fingerprint, ImportError, ImportOptions, ZooKeeperDirs};
+use crate::tree::State;
+
+/// Why this server does not start. Nothing was changed that a later start would miss.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum StartError {
+    /// A directory is not there, and `datadir.autocreate` is off.
+    #[error("directory {} does not exist", path.display())]
+    NoDirectory { path: PathBuf },
+    /// The file system said no.
+    #[error("cannot use {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Another process uses the directory.
+    #[error(transparent)]
+    Locked(#[from] DirLockError),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data belong to another server.
+    #[error(
+        "{} holds the data of server {found}, this is server {configured}: correct myid, or choose another dataDir",
+        path.display()
+    )]
+    OtherServer {
+        path: PathBuf,
+        found: u64,
+        configured: u8,
+    },
+    /// There is a log and nobody knows whose.
+    #[error(
+        "{} holds a log, but {} is missing: restore it, or empty both directories",
+        log.display(), identity.display()
+    )]
+    IdentityMissing { log: PathBuf, identity: PathBuf },
+    /// The log is another ensemble's.
+    #[error("the log in {} belongs to another ensemble than {}", log.display(), identity.display())]
+    OtherEnsemble { log: PathBuf, identity: PathBuf },
+    /// ZooKeeper's data cannot be imported.
+    #[error("the ZooKeeper data cannot be imported")]
+    Import(#[from] ImportError),
+    /// ZooKeeper went on after its data were imported: there are two histories now.
+    #[error(
+        "ZooKeeper wrote {file} after its data were imported at zxid {zxid:#x}. Keep one history: \
+         remove {} to stay with Quorate's, or {} to import again",
+        theirs.display(), ours.display()
+    )]
+    ZooKeeperWentOn {
+        file: String,
+        zxid: i64,
+        theirs: PathBuf,
+        ours: PathBuf,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No snapshot reaches back to where the log begins.
+    #[error(
+        "the log begins after entry {purged}, and no usable snapshot in {} reaches that far: \
+         restore one from a backup",
+        path.display()
+    )]
+    Gap { path: PathBuf, purged: u64 },
+    /// The engine did not start.
+    #[error("the consensus engine stopped: {cause}")]
+    Engine { cause: String },
+    /// The log was read and may not be obeyed.
+    #[error("{cause}")]
+    Refused { cause: Arc<str> },
+}
+
+/// All that lies on disk, opened.
+pub(super) struct Prepared {
+    pub(super) claim: Claim,
+    pub(super) identity: Identity,
+    pub(super) log: Arc<Log>,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) restored: Restored,
+}
+
+/// The parts of a server that outlive its state.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) disk: SharedDisk,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Opens, or founds, what lies in the configured directories. Blocks.
+pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared, StartError> {
+    let disk = &*around.disk;
+    let layout = Layout::new(config);
+    if !config.data_dir_autocreate {
+        exists(around, &config.data_dir)?;
+        exists(
+            around,
+            config.data_log_dir.as_ref().unwrap_or(&config.data_dir),
+        )?;
+    }
+    for dir in [&layout.data, &layout.log] {
+        disk.create_dir_all(dir).map_err(io_at(dir))?;
+    }
+    let claim = layout.lock(disk)?;
+    let identity = match Identity::read(disk, &layout.identity())? {
+        Some(identity) => {
+            check(config, around, &layout, &identity)?;
+            identity
+        }
+        None => found(config, around, &layout)?,
+    };
+    let log = open_log(config, around, &layout, &identity)?;
+    let (snapshots, restored) = Snapshots::open(config, around, &layout.data, identity.cluster_id)?;
+    let purged = log.state().purged.map(|(_, index)| index);
+    let restored = match restored {
+        Some(restored) => restored,
+        // Without a snapshot the log must reach back to the beginning, and the beginning must
+        // have been empty.
+        None if purged.is_none() && identity.imported.is_none() => Restored {
+            state: Arc::new(State::new(identity.cluster_key)),
+            applied: None,
+            membership: StoredMembership::default(),
+        },
+        None => {
+            return Err(StartError::Gap {
+                path: layout.data,
+                purged: purged.unwrap_or(0),
+            });
+        }
+    };
+    let reaches = restored.applied.map(|at| at.index);
+    if let Some(purged) = purged.filter(|&purged| reaches.is_none_or(|at| at < purged)) {
+        return Err(StartError::Gap {
+            path: layout.data,
+            purged,
+        });
+    }
+    Ok(Prepared {
+        claim,
+        identity,
+        log,
+        snapshots,
+        restored,
+    })
+}
+
+fn open_log(
+    config: &Config,
+    around: &Surroundings,
+    layout: &Layout,
+    identity: &Identity,
+) -> Result<Arc<Log>, StartError> {
+    let log = Log::open(
+        around.disk.clone(),
+        &layout.log,
+        LogOptions {
+            force_sync: config.force_sync,
+            fsync_warning: config.fsync_warning,
+            ..LogOptions::new(identity.cluster_id)
+        },
+        around.metrics.clone(),
+        around.clock.clone(),
+    )?;
+    if log.state().cluster_id != identity.cluster_id {
+        return Err(StartError::OtherEnsemble {
+            log: layout.log.clone(),
+            identity: layout.identity(),
+        });
+    }
+    Ok(Arc::new(log))
+}
+
+fn check(
+    config: &Config,
+    around: &Surroundings,
+    layout: &Layout,
+    identity: &Identity,
+) -> Result<(), StartError> {
+    let number = identity.node_id >> 32;
+    if number != u64::from(config.my_id) {
+        return Err(StartError::OtherServer {
+            path: layout.data.clone(),
+            found: number,
+            configured: config.my_id,
+        });
+    }
+    let Some(imported) = &identity.imported else {
+        return Ok(());
+    };
+    let theirs = their_dirs(config);
+    match theirs
+        .changed_since(imported)
+        .map_err(io_at(&config.data_dir))?
+    {
+        None => Ok(()),
+        Some(file) => Err(StartError::ZooKeeperWentOn {
+            file,
+            zxid: imported.last_zxid,
+            theirs: config.data_dir.join("version-2"),
+            ours: layout.data.clone(),
+        }),
+    }
+}
+
+fn found(config: &Config, around: &Surroundings, layout: &Layout) -> Result<Identity, StartError> {
+    let disk = &*around.disk;
+    let in_log = disk.list(&layout.log).map_err(io_at(&layout.log))?;
+    if in_log.iter().any(|file| file.name.starts_with("log")) {
+        return Err(StartError::IdentityMissing {
+            log: layout.log.clone(),
+            identity: layout.identity(),
+        });
+    }
+    let mut identity = Identity::found(node_id(config.my_id, 1), None);
+    let theirs = their_dirs(config);
+    if theirs.hold_a_zookeeper().map_err(io_at(&config.data_dir))? {
+        identity.imported = Some(import(config, around, layout, &identity, &theirs)?);
+    }
+    identity.write(disk, &layout.identity())?;
+    tracing::info!(node = format_args!("{:#x}", identity.node_id), "founded");
+    Ok(identity)
+}
+
+fn their_dirs(config: &Config) -> ZooKeeperDirs {
+    ZooKeeperDirs::new(&config.data_dir, config.data_log_dir.as_deref())
+}
+
+fn exists(around: &Surroundings, dir: &Path) -> Result<(), StartError> {
+    match around.disk.list(dir) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StartError::NoDirectory {
+            path: dir.to_owned(),
+        }),
+        Err(source) => Err(StartError::Io {
+            path: dir.to_owned(),
+            source,
+        }),
+    }
+}
+
+pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::Io { path, source }
+}
+
+fn import(
+    _config: &Config,
+    _around: &Surroundings,
+    _layout: &Layout,
+    _identity: &Identity,
+    theirs: &ZooKeeperDirs,
+) -> Result<Fingerprint, StartError> {
+    let import = crate::snapshot::zookeeper::read(theirs, &ImportOptions::default())?;
+    Ok(import.fingerprint)
+}
