@@ -36,3 +36,6 @@ pub mod config;
 mod clock;
 
 mod metrics;
+
+pub use crate::config::Config;
+pub use crate::node::{Server, ServerFailed, StartError};

@@ -7,9 +7,12 @@ pub(crate) mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 
+use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+use self::real::DirLockError;
 
 /// A disk, shared by the log and the snapshots of one server.
 pub(crate) type SharedDisk = Arc<dyn Disk>;
@@ -40,6 +43,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes a directory and its parents, durably.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Claims a directory for this process, until the answer is dropped.
+    fn lock(&self, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, DirLockError>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }

@@ -69,6 +69,10 @@ impl Disk for RealDisk {
         self.sync_dir(parent)
     }
 
+    fn lock(&self, dir: &Path) -> Result<Box<dyn std::any::Any + Send + Sync>, DirLockError> {
+        Ok(Box::new(DirLock::acquire(dir)?))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
