@@ -1,0 +1,289 @@
+//! What stands in the files is not what was written.
+
+use super::super::format::{FrameBuf, Record, Salt, SegmentHeader};
+use super::*;
+use crate::disk::DiskFile;
+
+/// A disk with a log of four frames, cleanly closed.
+fn small_log() -> SimDisk {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for index in 0..4 {
+        append(&log, entries(index..index + 1, 1)).unwrap();
+    }
+    drop(log);
+    disk
+}
+
+fn byte(disk: &SimDisk, path: &Path, offset: u64) -> u8 {
+    let mut byte = [0];
+    disk.open(path).unwrap().read_at(&mut byte, offset).unwrap();
+    byte[0]
+}
+
+fn content(disk: &SimDisk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path).unwrap();
+    let mut all = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(&mut all, 0).unwrap();
+    all
+}
+
+fn frame_starts(content: &[u8]) -> Vec<u64> {
+    let starts = (0..content.len()).step_by(8);
+    let frames = starts.filter(|at| content[*at..].starts_with(b"QFrm"));
+    frames.map(|at| at as u64).collect()
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_harmless_or_refused_or_in_the_last_frame() {
+    let disk = small_log();
+    let path = segments(&disk).remove(0);
+    let all = content(&disk, &path);
+    let frames = frame_starts(&all);
+    let last = *frames.last().unwrap();
+    assert_eq!(frames.len(), 5, "the segment's own and four");
+    let end = (0..all.len()).rev().find(|at| all[*at] != 0).unwrap() as u64 + 1;
+    let (mut harmless, mut refused, mut torn) = (0, 0, 0);
+    for offset in 0..all.len() as u64 {
+        for bit in 0..8 {
+            if !(64..4000).contains(&offset) || bit == offset % 8 {
+                let disk = disk.kill();
+                disk.flip(&path, offset, 1 << bit);
+                match open_with(&disk, options()) {
+                    Ok(log) if read_all(&log) == entries(0..4, 1) => harmless += 1,
+                    Ok(log) => {
+                        assert_eq!(read_all(&log), entries(0..3, 1), "byte {offset}");
+                        assert!((last..end).contains(&offset), "byte {offset}");
+                        torn += 1;
+                    }
+                    Err(error) => {
+                        assert!(offset < last, "byte {offset}: {error}");
+                        let text = error.to_string();
+                        assert!(text.contains(path.to_str().unwrap()), "{text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        harmless > 1000 && refused > 1000 && torn > 300,
+        "{harmless} {refused} {torn}"
+    );
+}
+
+#[test]
+fn a_lost_frame_in_front_of_a_whole_one_is_refused_with_file_offset_and_advice() {
+    let disk = small_log();
+    let path = segments(&disk).remove(0);
+    let frames = frame_starts(&content(&disk, &path));
+    // All of the third frame is zeros: a write that the disk forgot.
+    let file = disk.open(&path).unwrap();
+    let hole = vec![0; usize::try_from(frames[3] - frames[2]).unwrap()];
+    file.write_at(&hole, frames[2]).unwrap();
+    let refused = open_with(&disk, options()).map(|_| ()).unwrap_err();
+    let LogError::Damaged { offset, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(*offset, frames[2]);
+    let text = refused.to_string();
+    assert!(
+        text.contains("0000000000000001.wal is damaged at byte"),
+        "{text}"
+    );
+    assert!(text.contains("backup"), "{text}");
+}
+
+#[test]
+fn damage_at_the_end_of_a_segment_is_seen_from_the_next_one() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for index in 0..60 {
+        append(&log, entries(index..index + 1, 1)).unwrap();
+    }
+    drop(log);
+    let paths = segments(&disk);
+    assert!(paths.len() >= 2);
+    let frames = frame_starts(&content(&disk, &paths[0]));
+    disk.flip(&paths[0], frames.last().unwrap() + 40, 1);
+    let refused = open_with(&disk, options()).map(|_| ()).unwrap_err();
+    let LogError::Damaged { path, offset, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((path, offset), (paths[0].clone(), *frames.last().unwrap()));
+}
+
+#[test]
+fn a_missing_segment_is_refused_by_name() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for index in 0..200 {
+        append(&log, entries(index..index + 1, 1)).unwrap();
+    }
+    drop(log);
+    let paths = segments(&disk);
+    for gone in [&paths[0], &paths[1]] {
+        let disk = disk.kill();
+        disk.remove(gone).unwrap();
+        let refused = open_with(&disk, options()).map(|_| ()).unwrap_err();
+        assert!(matches!(&refused, LogError::Missing { .. }), "{refused}");
+        let first = gone == &paths[0];
+        let text = refused.to_string();
+        assert!(first || text.contains(gone.to_str().unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn a_format_of_the_future_asks_for_an_upgrade() {
+    let disk = small_log();
+    let path = segments(&disk).remove(0);
+    disk.flip(&path, 8, 1 ^ 9);
+    let refused = open_with(&disk, options()).map(|_| ()).unwrap_err();
+    assert!(matches!(
+        &refused,
+        LogError::UnknownFormat { version: 9, .. }
+    ));
+    assert!(
+        refused.to_string().contains("upgrade this server"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_existing_log_keeps_its_cluster_and_a_foreign_segment_is_refused() {
+    let disk = small_log();
+    let other = LogOptions {
+        cluster_id: *b"another cluster!",
+        ..options()
+    };
+    let log = open_with(&disk, other).unwrap();
+    assert_eq!(log.state().cluster_id, CLUSTER);
+    drop(log);
+    let path = segments(&disk).remove(0);
+    let mut header = SegmentHeader::decode(&content(&disk, &path)).unwrap();
+    header.cluster_id = *b"another cluster!";
+    header.sequence = 2;
+    header.first_frame = frame_starts(&content(&disk, &path)).len() as u64 + 1;
+    let next = disk
+        .create(&path.with_file_name("0000000000000002.wal"))
+        .unwrap();
+    next.write_at(&header.encode(), 0).unwrap();
+    let refused = open_with(&disk, options()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("another cluster"), "{refused}");
+}
+
+/// R28. The salt is what a client cannot know; everything else he is given here.
+#[test]
+fn frames_forged_in_an_entry_do_not_turn_a_torn_tail_into_damage() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    append(&log, entries(0..3, 1)).unwrap();
+    let mut forged = FrameBuf::default();
+    let mut body = Vec::new();
+    for number in 0..20 {
+        forged.clear(0);
+        forged.put(Record::Vote(b"mallory"));
+        body.extend_from_slice(forged.seal(1, number, Salt { header: 0, body: 0 }));
+    }
+    // One of eight paddings puts the forged frames where frames can start.
+    let bodies = (0..8).map(|pad| [vec![0; pad], body.clone()].concat().into());
+    let forged = bodies.zip(3..).map(|(body, index)| LogEntry {
+        index,
+        term: 1,
+        body,
+    });
+    let large = LogOptions {
+        segment_bytes: 64 << 10,
+        first_segment_bytes: 64 << 10,
+        ..options()
+    };
+    append(&log, forged.collect()).unwrap();
+    drop(log);
+    let path = segments(&disk).pop().unwrap();
+    let frames = frame_starts(&content(&disk, &path));
+    let real = frames.iter().rfind(|at| {
+        // The frame that holds the forged ones: its segment is the file's own, its start first.
+        frames.iter().all(|other| other >= at) || frames[..2].contains(at)
+    });
+    disk.flip(&path, real.unwrap() + 33, 1);
+    let log = open_with(&disk, large).unwrap();
+    assert_eq!(read_all(&log), entries(0..3, 1));
+    assert!(log.state().torn_tail.is_some());
+    assert_eq!(log.state().vote, None);
+}
+
+#[test]
+fn a_torn_tail_is_told_dropped_and_written_over() {
+    let disk = small_log();
+    let path = segments(&disk).remove(0);
+    let last = *frame_starts(&content(&disk, &path)).last().unwrap();
+    disk.flip(&path, last + 35, 1);
+    let log = open(&disk);
+    let torn = log.state().torn_tail.unwrap();
+    assert_eq!((torn.path, torn.offset), (path, last));
+    append(&log, entries(3..9, 2)).unwrap();
+    drop(log);
+    let log = open(&disk);
+    assert_eq!(
+        read_all(&log),
+        [entries(0..3, 1), entries(3..9, 2)].concat()
+    );
+    assert_eq!(log.state().torn_tail, None);
+}
+
+#[test]
+fn the_remains_in_a_recycled_segment_are_never_read() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let mut next = 0;
+    let mut write = |log: &Log| {
+        append(log, entries(next..next + 1, 1)).unwrap();
+        next += 1;
+        next
+    };
+    let spare = |disk: &SimDisk| {
+        let names = disk.list(Path::new(DIR)).unwrap();
+        names
+            .into_iter()
+            .any(|e| e.name.ends_with(".spare") && e.len >= 8192)
+    };
+    // Fill some, purge them, and go on until a purged one is in use again.
+    for _ in 0..300 {
+        write(&log);
+    }
+    wait(|done| log.purge_to(1, 290, done)).unwrap();
+    assert!(spare(&disk), "a purged segment is kept");
+    let before = segments(&disk).len();
+    while segments(&disk).len() == before {
+        write(&log);
+    }
+    let path = segments(&disk).pop().unwrap();
+    assert!(
+        frame_starts(&content(&disk, &path)).len() > 5,
+        "remains are there"
+    );
+    drop(log);
+    for _ in 0..20 {
+        let log = open(&disk);
+        assert_eq!(log.state().torn_tail, None);
+        let next = write(&log);
+        assert_eq!(read_all(&log), entries(291..next, 1));
+        drop(log);
+    }
+    assert_ne!(byte(&disk, &path, 4096), 0);
+}
+
+#[test]
+fn a_read_of_rotten_bytes_fails_and_says_where() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for index in 0..60 {
+        append(&log, entries(index..index + 1, 1)).unwrap();
+    }
+    let path = segments(&disk).remove(0);
+    let frames = frame_starts(&content(&disk, &path));
+    disk.flip(&path, frames[1] + 50, 1);
+    let refused = log.read(0, 1, 1000).unwrap_err();
+    assert!(matches!(&refused, LogError::Damaged { offset, .. } if *offset == frames[1]));
+    assert_eq!(log.read(1, 5, 10_000).unwrap(), entries(1..5, 1));
+}
