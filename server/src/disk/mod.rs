@@ -7,6 +7,7 @@ pub(crate) mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 
+use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,11 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Claims a directory for this process, until the claim is dropped. A disk that no other
+    /// process can reach needs no claim.
+    fn lock(&self, _dir: &Path) -> Result<Box<dyn Any + Send + Sync>, real::DirLockError> {
+        Ok(Box::new(()))
+    }
 }
 
 /// An open file. Offsets are explicit: there is no cursor to share.
