@@ -2,6 +2,7 @@
 //!
 //! Not here: any caching or retry. What the kernel answers is handed on as it is.
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -69,7 +70,7 @@ impl Disk for RealDisk {
         self.sync_dir(parent)
     }
 
-    fn lock(&self, dir: &Path) -> Result<Box<dyn std::any::Any + Send + Sync>, DirLockError> {
+    fn lock(&self, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, DirLockError> {
         Ok(Box::new(DirLock::acquire(dir)?))
     }
 

@@ -426,10 +426,6 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn lock(&self, _: &Path) -> Result<Box<dyn std::any::Any + Send + Sync>, super::real::DirLockError> {
-        Ok(Box::new(()))
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.world();
         if world.operate()? {

@@ -40,6 +40,9 @@ pub(crate) enum EntryError {
         position: u32,
         source: CodecError,
     },
+    /// A leader sent a snapshot in place of entries that it no longer has.
+    #[error("a snapshot up to log entry {index} arrived: restart this server to load it")]
+    Snapshot { index: u64 },
     /// The state is not what the leader had at that point (R27).
     #[error(
         "the state after log entry {index} has digest {ours:#018x} here, {theirs:#018x} when it was recorded"

@@ -304,21 +304,17 @@ impl RaftStateMachine<Types> for Machine {
             .builder(self.state.capture(), self.applied, &self.membership)
     }
 
-    /// Reads stop, the state is replaced, every client connection closes: the events inside the
-    /// snapshot were never made, and the outcomes of requests inside it are unknown (R20).
+    /// Cannot be done while readers hold this state: the server must start again on the
+    /// snapshot. A single voter is never sent one.
     async fn install_snapshot(
         &mut self,
         meta: &openraft::alias::SnapshotMetaOf<Types>,
-        snapshot: SnapshotFile,
+        _snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let loaded = self.snapshots.load(&snapshot).await?;
-        let _ = loaded;
-        self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
-        self.digests.clear();
-        self.due.restart();
         self.deliver.get_mut().skipped();
-        Ok(())
+        Err(self.fault(EntryError::Snapshot {
+            index: meta.last_log_id.map_or(0, |last| last.index),
+        }))
     }
 
     async fn get_current_snapshot(

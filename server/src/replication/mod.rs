@@ -26,6 +26,7 @@ mod queue;
 mod read_index;
 mod snapshots;
 mod start;
+mod transfer;
 mod types;
 
 #[cfg(test)]

@@ -7,21 +7,22 @@
 //! The log is kept from the oldest snapshot on that a recovery might fall back to.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use openraft::RaftSnapshotBuilder;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::entry::{self, invalid};
+use super::entry;
 use super::machine::Restored;
-use super::start::{StartError, Surroundings};
+use super::start::{StartError, Surroundings, io_at};
+use super::transfer;
 use super::types::{LogId, StoredMembership, Types, log_id};
 use crate::config::Config;
+use crate::snapshot::{Fault, FileFault, LogReach, SnapshotMeta, SnapshotName, SnapshotStore};
 use crate::tree::{Capture, State};
 
 type Meta = SnapshotMetaOf<Types>;
@@ -30,7 +31,8 @@ type Snapshot = SnapshotOf<Types, SnapshotFile>;
 /// A snapshot file, as openraft hands it around.
 #[derive(Clone, Debug)]
 pub(super) struct SnapshotFile {
-    path: PathBuf,
+    /// `None` stands for no file at all.
+    name: Option<SnapshotName>,
 }
 
 /// One attempt to write a snapshot.
@@ -46,7 +48,7 @@ pub(super) struct Attempt {
     pub(super) took: Duration,
 }
 
-/// A snapshot on disk.
+/// A snapshot that this process loaded or wrote, hence a whole one.
 #[derive(Clone)]
 struct Known {
     meta: Meta,
@@ -56,7 +58,7 @@ struct Known {
 /// See the module.
 pub(super) struct Snapshots {
     around: Surroundings,
-    dir: PathBuf,
+    store: SnapshotStore,
     cluster_id: [u8; 16],
     retain: usize,
     /// Oldest first.
@@ -65,18 +67,36 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Finds the snapshots in `dir` and loads the newest that can be loaded.
+    /// Finds the snapshots in `dir` and loads the newest that can be used with this log.
     pub(super) fn open(
         config: &Config,
         around: &Surroundings,
         dir: &Path,
         cluster_id: [u8; 16],
+        log: Option<LogReach>,
     ) -> Result<(Arc<Snapshots>, Option<Restored>), StartError> {
-        let (known, restored) = stand_in::open(around, dir, cluster_id)?;
+        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)
+            .map_err(io_at(dir))?;
+        let loaded = store.load_newest(log, |store, name| {
+            let (state, meta) = transfer::load(store, name)?;
+            let meta = restored_meta(&meta).map_err(|fault| fault.at(&store.path(name), 0))?;
+            Ok::<_, FileFault>((state, meta, name))
+        })?;
+        let mut known = Vec::new();
+        let mut restored = None;
+        if let Some((state, meta, name)) = loaded {
+            restored = Some(Restored {
+                state: Arc::new(state),
+                applied: meta.last_log_id,
+                membership: meta.last_membership.clone(),
+            });
+            let file = SnapshotFile { name: Some(name) };
+            known.push(Known { meta, file });
+        }
         let newest = restored.as_ref().and_then(|restored| restored.applied);
         let snapshots = Snapshots {
             around: around.clone(),
-            dir: dir.to_owned(),
+            store,
             cluster_id,
             retain: config.snap_retain_count.max(1),
             known: Mutex::new(known),
@@ -86,6 +106,19 @@ impl Snapshots {
             }),
         };
         Ok((Arc::new(snapshots), restored))
+    }
+
+    /// Writes the state that a new server begins with.
+    pub(super) fn found(
+        around: &Surroundings,
+        dir: &Path,
+        cluster_id: [u8; 16],
+        state: &State,
+    ) -> io::Result<()> {
+        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)?;
+        let capture = state.capture();
+        let meta = file_meta(cluster_id, &capture, &Meta::default());
+        transfer::write(&store, capture, &meta).map(|_| ())
     }
 
     /// Hears of every attempt to write one.
@@ -118,12 +151,11 @@ impl Snapshots {
 
     /// Removes all but the newest valid snapshots.
     pub(super) fn purge_files(&self) -> io::Result<()> {
+        let kept = self.store.purge(self.retain)?;
+        self.known
+            .lock()
+            .retain(|known| known.file.name.is_some_and(|name| kept.contains(&name)));
         Ok(())
-    }
-
-    /// Reads the state out of a snapshot file.
-    pub(super) async fn load(&self, _file: &SnapshotFile) -> io::Result<State> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// What openraft's snapshot task works on.
@@ -146,17 +178,18 @@ impl Snapshots {
     /// Writes one, takes note of it, and tells those who wait. The newest there is, after that.
     fn write(&self, capture: Capture, meta: &Meta) -> Option<Snapshot> {
         let began = self.around.clock.monotonic();
-        let written = stand_in::write(&self.around, &self.dir, self.cluster_id, capture, meta);
+        let file = file_meta(self.cluster_id, &capture, meta);
+        let written = transfer::write(&self.store, capture, &file);
         let took = self.around.clock.monotonic().saturating_sub(began);
         let error = match written {
-            Ok(path) => {
+            Ok(name) => {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 self.around.metrics.snapshots.inc();
                 self.around.metrics.snapshot_ms.record(took_ms);
-                tracing::info!(path = %path.display(), elapsed_ms = took_ms, "snapshot written");
+                tracing::info!(snapshot = %name, elapsed_ms = took_ms, "snapshot written");
                 self.known.lock().push(Known {
                     meta: meta.clone(),
-                    file: SnapshotFile { path },
+                    file: SnapshotFile { name: Some(name) },
                 });
                 None
             }
@@ -191,9 +224,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let none = Snapshot {
             meta: Meta::default(),
-            snapshot: SnapshotFile {
-                path: PathBuf::new(),
-            },
+            snapshot: SnapshotFile { name: None },
         };
         let Some(capture) = self.work.take() else {
             return Ok(self.snapshots.current().unwrap_or(none));
@@ -210,24 +241,24 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
-mod stand_in {
-    use super::*;
-
-    pub(super) fn open(
-        _around: &Surroundings,
-        _dir: &Path,
-        _cluster_id: [u8; 16],
-    ) -> Result<(Vec<Known>, Option<Restored>), StartError> {
-        Ok((Vec::new(), None))
+/// What openraft knows of a snapshot, as the file says it.
+fn file_meta(cluster_id: [u8; 16], capture: &Capture, meta: &Meta) -> SnapshotMeta {
+    SnapshotMeta {
+        cluster_id,
+        cluster_key: capture.cluster_key(),
+        level: capture.level(),
+        zxid: capture.zxid().0,
+        last_log: meta.last_log_id.map(|id| (id.leader_id.term, id.index)),
+        membership: entry::encode_stored_membership(&meta.last_membership),
+        digest: capture.digest(),
     }
+}
 
-    pub(super) fn write(
-        _around: &Surroundings,
-        _dir: &Path,
-        _cluster_id: [u8; 16],
-        _capture: Capture,
-        _meta: &Meta,
-    ) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+fn restored_meta(file: &SnapshotMeta) -> Result<Meta, Fault> {
+    let last_membership = entry::decode_stored_membership(&file.membership)
+        .map_err(|_| Fault::Malformed("a membership that cannot be"))?;
+    Ok(Meta {
+        last_log_id: file.last_log.map(|(term, index)| log_id(term, index)),
+        last_membership,
+    })
 }

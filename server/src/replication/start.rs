@@ -12,6 +12,7 @@ use super::files::{Claim, Layout};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
 use super::snapshots::Snapshots;
+use super::transfer;
 use super::types::{StoredMembership, node_id};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -19,8 +20,9 @@ use crate::disk::SharedDisk;
 use crate::disk::real::DirLockError;
 use crate::log::{Log, LogError, LogOptions};
 use crate::metrics::Metrics;
-use crate::snapshot::zookeeper::{Fingerprint, ImportError, ImportOptions, ZooKeeperDirs};
-use crate::tree::State;
+use crate::snapshot::zookeeper::{self, Fingerprint, ImportError, ImportOptions, ZooKeeperDirs};
+use crate::snapshot::{self, LogReach};
+use crate::tree::{LoadError, State};
 
 /// Why this server does not start. Nothing was changed that a later start would miss.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,12 @@ pub(crate) enum StartError {
     /// ZooKeeper's data cannot be imported.
     #[error("the ZooKeeper data cannot be imported")]
     Import(#[from] ImportError),
+    /// They cannot be a tree.
+    #[error("the ZooKeeper data are no tree")]
+    ImportedTree(#[from] LoadError),
+    /// ZooKeeper is still at work on them.
+    #[error("ZooKeeper runs on this directory, as process {pid}: stop it first")]
+    ZooKeeperRuns { pid: u32 },
     /// ZooKeeper went on after its data were imported: there are two histories now.
     #[error(
         "ZooKeeper wrote {file} after its data were imported at zxid {zxid:#x}. Keep one history: \
@@ -75,6 +83,9 @@ pub(crate) enum StartError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// There are snapshots and none can be used.
+    #[error(transparent)]
+    Snapshots(#[from] snapshot::LoadError),
     /// No snapshot reaches back to where the log begins.
     #[error(
         "the log begins after entry {purged}, and no usable snapshot in {} reaches that far: \
@@ -130,8 +141,14 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
         None => found(config, around, &layout)?,
     };
     let log = open_log(config, around, &layout, &identity)?;
-    let (snapshots, restored) = Snapshots::open(config, around, &layout.data, identity.cluster_id)?;
-    let purged = log.state().purged.map(|(_, index)| index);
+    let in_log = log.state();
+    let purged = in_log.purged.map(|(_, index)| index);
+    let reach = in_log.last.map(|(_, last)| LogReach {
+        first: purged.map_or(0, |purged| purged + 1),
+        last,
+    });
+    let (snapshots, restored) =
+        Snapshots::open(config, around, &layout.data, identity.cluster_id, reach)?;
     let restored = match restored {
         Some(restored) => restored,
         // Without a snapshot the log must reach back to the beginning, and the beginning must
@@ -225,7 +242,7 @@ fn check(
 fn found(config: &Config, around: &Surroundings, layout: &Layout) -> Result<Identity, StartError> {
     let disk = &*around.disk;
     let in_log = disk.list(&layout.log).map_err(io_at(&layout.log))?;
-    if in_log.iter().any(|file| file.name.starts_with("log")) {
+    if in_log.iter().any(|file| file.name.ends_with(".wal")) {
         return Err(StartError::IdentityMissing {
             log: layout.log.clone(),
             identity: layout.identity(),
@@ -263,13 +280,26 @@ pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { path, source }
 }
 
+/// Takes over what ZooKeeper left, as the first snapshot. Its zxids go on: the first epoch of
+/// ours is above the last of theirs.
 fn import(
-    _config: &Config,
-    _around: &Surroundings,
-    _layout: &Layout,
-    _identity: &Identity,
+    config: &Config,
+    around: &Surroundings,
+    layout: &Layout,
+    identity: &Identity,
     theirs: &ZooKeeperDirs,
 ) -> Result<Fingerprint, StartError> {
-    let import = crate::snapshot::zookeeper::read(theirs, &ImportOptions::default())?;
+    if let Some(pid) = theirs.running_process() {
+        return Err(StartError::ZooKeeperRuns { pid });
+    }
+    let mut options = ImportOptions::default();
+    options.check_digest = config.digest_enabled;
+    options.trust_empty = config.snapshot_trust_empty;
+    options.emulate_353_ttl = config.emulate_353_ttl;
+    options.node_bytes_max = config.jute_max_buffer;
+    let import = zookeeper::read(theirs, &options)?;
+    let state = transfer::imported(&import, identity.cluster_key)?;
+    Snapshots::found(around, &layout.data, identity.cluster_id, &state)
+        .map_err(io_at(&layout.data))?;
     Ok(import.fingerprint)
 }

@@ -19,9 +19,7 @@ use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::disk::sim::SimDisk;
 use crate::metrics::Metrics;
-use crate::tree::txn::{
-    Create, CreateKind, Op, Origin, Outcome, Proposal, Ticket, Txn, Verdict,
-};
+use crate::tree::txn::{Create, CreateKind, Op, Origin, Outcome, Proposal, Ticket, Txn, Verdict};
 use crate::tree::{CallerBuf, State};
 
 /// What one server was told.
