@@ -22,7 +22,9 @@ use super::start::{StartError, Surroundings, io_at};
 use super::transfer;
 use super::types::{LogId, StoredMembership, Types, log_id};
 use crate::config::Config;
-use crate::snapshot::{Fault, FileFault, LogReach, SnapshotMeta, SnapshotName, SnapshotStore};
+use crate::snapshot::{
+    CapturedAt, Fault, FileFault, LoadedState, LogReach, SnapshotMeta, SnapshotName, SnapshotStore,
+};
 use crate::tree::{Capture, State};
 
 type Meta = SnapshotMetaOf<Types>;
@@ -77,8 +79,9 @@ impl Snapshots {
     ) -> Result<(Arc<Snapshots>, Option<Restored>), StartError> {
         let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)
             .map_err(io_at(dir))?;
+        let check_digest = config.digest_enabled;
         let loaded = store.load_newest(log, |store, name| {
-            let (state, meta) = transfer::load(store, name)?;
+            let LoadedState { state, meta } = store.load_state(name, check_digest)?;
             let meta = restored_meta(&meta).map_err(|fault| fault.at(&store.path(name), 0))?;
             Ok::<_, FileFault>((state, meta, name))
         })?;
@@ -117,8 +120,8 @@ impl Snapshots {
     ) -> io::Result<()> {
         let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)?;
         let capture = state.capture();
-        let meta = file_meta(cluster_id, &capture, &Meta::default());
-        transfer::write(&store, capture, &meta).map(|_| ())
+        let at = captured_at(cluster_id, &Meta::default());
+        store.write(capture, at).map(|_| ())
     }
 
     /// Hears of every attempt to write one.
@@ -178,8 +181,7 @@ impl Snapshots {
     /// Writes one, takes note of it, and tells those who wait. The newest there is, after that.
     fn write(&self, capture: Capture, meta: &Meta) -> Option<Snapshot> {
         let began = self.around.clock.monotonic();
-        let file = file_meta(self.cluster_id, &capture, meta);
-        let written = transfer::write(&self.store, capture, &file);
+        let written = self.store.write(capture, captured_at(self.cluster_id, meta));
         let took = self.around.clock.monotonic().saturating_sub(began);
         let error = match written {
             Ok(name) => {
@@ -242,15 +244,11 @@ impl RaftSnapshotBuilder<Types> for Builder {
 }
 
 /// What openraft knows of a snapshot, as the file says it.
-fn file_meta(cluster_id: [u8; 16], capture: &Capture, meta: &Meta) -> SnapshotMeta {
-    SnapshotMeta {
+fn captured_at(cluster_id: [u8; 16], meta: &Meta) -> CapturedAt {
+    CapturedAt {
         cluster_id,
-        cluster_key: capture.cluster_key(),
-        level: capture.level(),
-        zxid: capture.zxid().0,
         last_log: meta.last_log_id.map(|id| (id.leader_id.term, id.index)),
         membership: entry::encode_stored_membership(&meta.last_membership),
-        digest: capture.digest(),
     }
 }
 

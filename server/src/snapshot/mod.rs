@@ -19,7 +19,7 @@ mod tests;
 
 pub use fault::{Fault, FileFault};
 pub(crate) use load::SnapshotVisitor;
-pub(crate) use record::{NodeStat, NodeView, SessionRecord, SnapshotMeta};
+pub(crate) use record::{NodeView, SessionRecord, SnapshotMeta};
 pub(crate) use state::{CapturedAt, LoadedState};
 pub use store::LoadError;
 pub(crate) use store::{LogReach, SnapshotName, SnapshotStore};

@@ -216,7 +216,7 @@ fn client_address(
 ) {
     let port = draft.client_port.filter(|&port| port != 0);
     if port.is_none() && draft.client_host.is_some() {
-        let message = "`clientPortAddress` is set and `clientPort` is not";
+        let message = "`clientPort` is not set, and `clientPortAddress` is";
         findings.problems.push(Remark::new(whole, message));
         return;
     }

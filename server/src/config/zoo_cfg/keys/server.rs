@@ -341,9 +341,9 @@ fn session_limit(value: &str) -> Result<Option<u64>, BadValue> {
 }
 
 fn whitelist(draft: &mut Draft, value: &str) -> Result<(), BadValue> {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok",
-        "srst", "srvr", "stat", "stmk", "wchc", "wchp",
+        "srst", "srvr", "stat", "stmk", "wchc", "wchp", "wchs",
     ];
     let mut listed = Vec::new();
     for word in value
@@ -355,8 +355,8 @@ fn whitelist(draft: &mut Draft, value: &str) -> Result<(), BadValue> {
             draft.config.four_letter_words = FourLetterWords::All;
             return Ok(());
         }
-        if !KNOWN.contains(&word) && word != "wchs" {
-            let meant = nearest(word, KNOWN.into_iter().chain(["wchs"]))
+        if !KNOWN.contains(&word) {
+            let meant = nearest(word, KNOWN)
                 .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             draft.warn(format!("`{word}` is not a four-letter word{meant}"));
         }
