@@ -12,6 +12,8 @@ use super::{ConnId, Modes, Totals, Watches, ancestors};
 const A: ConnId = ConnId(1);
 const B: ConnId = ConnId(2);
 
+const NOBODY: [u32; 0] = [];
+
 fn told(watches: &Watches, event: EventType, path: &str) -> Vec<u32> {
     let mut recipients = Vec::new();
     watches.fire(event, path, &mut recipients);
@@ -25,7 +27,7 @@ fn one_shot_data_watch_hears_one_change_and_is_gone() {
     let watches = Watches::new();
     watches.add(A, "/n", Modes::DATA);
     assert_eq!(told(&watches, NodeDataChanged, "/n"), [1]);
-    assert_eq!(told(&watches, NodeDataChanged, "/n"), []);
+    assert_eq!(told(&watches, NodeDataChanged, "/n"), NOBODY);
     assert_eq!(
         watches.totals(),
         Totals::default(),
@@ -37,11 +39,11 @@ fn one_shot_data_watch_hears_one_change_and_is_gone() {
 fn child_watch_hears_children_and_deletion_but_not_data() {
     let watches = Watches::new();
     watches.add(A, "/n", Modes::CHILD);
-    assert_eq!(told(&watches, NodeDataChanged, "/n"), []);
+    assert_eq!(told(&watches, NodeDataChanged, "/n"), NOBODY);
     assert_eq!(told(&watches, NodeChildrenChanged, "/n"), [1]);
     watches.add(A, "/n", Modes::CHILD);
     assert_eq!(told(&watches, NodeDeleted, "/n"), [1]);
-    assert_eq!(told(&watches, NodeChildrenChanged, "/n"), []);
+    assert_eq!(told(&watches, NodeChildrenChanged, "/n"), NOBODY);
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn deletion_is_heard_once_by_a_connection_with_data_and_child_watches() {
     watches.add(A, "/n", Modes::CHILD);
     watches.add(B, "/n", Modes::CHILD);
     assert_eq!(told(&watches, NodeDeleted, "/n"), [1, 2]);
-    assert_eq!(told(&watches, NodeDeleted, "/n"), []);
+    assert_eq!(told(&watches, NodeDeleted, "/n"), NOBODY);
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn persistent_watch_hears_everything_at_its_path_and_stays() {
     ] {
         assert_eq!(told(&watches, event, "/n"), [1]);
     }
-    assert_eq!(told(&watches, NodeDataChanged, "/n/child"), []);
+    assert_eq!(told(&watches, NodeDataChanged, "/n/child"), NOBODY);
 }
 
 #[test]
@@ -76,10 +78,10 @@ fn recursive_watch_hears_descendants_but_never_children_changed() {
     watches.add(A, "/n", Modes::RECURSIVE);
     assert_eq!(told(&watches, NodeCreated, "/n/a/b"), [1]);
     assert_eq!(told(&watches, NodeDeleted, "/n"), [1]);
-    assert_eq!(told(&watches, NodeChildrenChanged, "/n"), []);
+    assert_eq!(told(&watches, NodeChildrenChanged, "/n"), NOBODY);
     assert_eq!(
         told(&watches, NodeCreated, "/nn"),
-        [],
+        NOBODY,
         "a name that only begins alike is elsewhere"
     );
     watches.add(B, "/", Modes::RECURSIVE);
@@ -128,7 +130,7 @@ fn a_closed_connection_leaves_nothing_behind() {
     );
     assert_eq!(
         told(&watches, NodeCreated, "/n/1/x"),
-        [],
+        NOBODY,
         "its recursive watches are gone"
     );
     watches.remove_connection(B);
