@@ -36,3 +36,8 @@ pub mod config;
 mod clock;
 
 mod metrics;
+
+mod stub;
+
+pub use config::Config;
+pub use stub::{ExportError, ExportReport, Server, StartError, export_datadir};
