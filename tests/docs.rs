@@ -1,10 +1,5 @@
 //! What the documents promise is what the code does.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a document that cannot be read should fail the test"
-)]
-
 use std::fmt::Write as _;
 
 use quorate_server::config::zoo_cfg::{Key, all_keys};

@@ -244,11 +244,7 @@ fn every_applied_key_is_visible_in_the_config() {
             if name != "sasl.serverconfig" {
                 assert_ne!(before, after, "{spelled}={value} changes nothing");
             }
-            assert_eq!(
-                parsed.origin(name).is_some(),
-                true,
-                "{spelled} has an origin"
-            );
+            assert!(parsed.origin(name).is_some(), "{spelled} has an origin");
         }
     }
     assert_eq!(
