@@ -65,9 +65,6 @@ impl ServerView for Still {
     fn serving(&self) -> bool {
         self.serving
     }
-    fn wall_ms(&self) -> i64 {
-        1_795_447_211_576
-    }
     fn uptime(&self) -> Duration {
         Duration::from_millis(6003)
     }

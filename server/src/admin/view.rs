@@ -21,8 +21,6 @@ pub(crate) trait ServerView {
     fn metrics(&self) -> &Metrics;
     /// Whether requests are served: started, and able to answer from the tree.
     fn serving(&self) -> bool;
-    /// Milliseconds since 1970.
-    fn wall_ms(&self) -> i64;
     fn uptime(&self) -> Duration;
     /// Where clients connect in fact: the port is never 0.
     fn client_addr(&self) -> Option<SocketAddr>;

@@ -244,11 +244,7 @@ fn every_applied_key_is_visible_in_the_config() {
             if name != "sasl.serverconfig" {
                 assert_ne!(before, after, "{spelled}={value} changes nothing");
             }
-            assert_eq!(
-                parsed.origin(name).is_some(),
-                true,
-                "{spelled} has an origin"
-            );
+            assert!(parsed.origin(name).is_some(), "{spelled} has an origin");
         }
     }
     assert_eq!(
@@ -380,7 +376,7 @@ fn switches_of_the_file_are_strict_and_properties_are_as_lenient_as_zookeepers()
 fn all_problems_are_told_at_once() {
     let world = World::new();
     let error = world
-        .load_bare("tickTime=x\nmaxClientCnxns=-3\nsecureClientPort=2281\ntikTime=5")
+        .load_bare("tickTime=x\nclientPort=-3\nsecureClientPort=2281\ntikTime=5")
         .unwrap_err();
     let lines: Vec<_> = error.problems().iter().map(Remark::line).collect();
     assert_eq!(lines, [Some(1), Some(2), Some(3), None], "{error}");
@@ -835,4 +831,11 @@ proptest! {
         let name = keys[at % keys.len()].name().replace('*', "1");
         let _ = world.load_bare(&format!("dataDir=/nonexistent\n{name}={value}\nserver.1={value}"));
     }
+}
+
+#[test]
+fn limits_below_0_mean_off_as_in_zookeeper() {
+    let config = World::new().config("maxClientCnxns=-1\nmaxCnxns=-1\nrequestThrottleLimit=-1");
+    assert_eq!((config.max_client_cnxns, config.max_cnxns), (0, 0));
+    assert_eq!(config.request_throttle, None);
 }

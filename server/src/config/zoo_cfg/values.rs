@@ -29,6 +29,12 @@ where
         .ok_or_else(|| BadValue(format!("`{value}` is not a number from {least} to {most}")))
 }
 
+/// A number that ZooKeeper lets fall below 0, where it means the same as 0: off.
+pub(super) fn at_least_0(value: &str) -> Result<u32, BadValue> {
+    let number = number::<i64>(value, i64::from(i32::MIN), i64::from(i32::MAX))?;
+    Ok(u32::try_from(number).unwrap_or(0))
+}
+
 /// A number of milliseconds, at least `least`.
 pub(super) fn millis(value: &str, least: u32) -> Result<Duration, BadValue> {
     // ZooKeeper's times are Java `int`s.

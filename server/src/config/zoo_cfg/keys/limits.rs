@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::zoo_cfg::draft::Draft;
-use crate::config::zoo_cfg::values::{BadValue, millis, millis_or_off, number, share};
+use crate::config::zoo_cfg::values::{BadValue, at_least_0, millis, millis_or_off, number, share};
 use crate::config::{Config, ConnectionThrottle, RequestThrottle};
 
 use super::{Key, applied, noted};
@@ -95,7 +95,7 @@ pub(super) const KEYS: &[Key] = &[
         "connection_throttle_tokens",
         "0",
         "connect requests that may come at once; 0 = no throttle",
-        |d, v| set(&mut d.connection_throttle.tokens, number(v, 0, INT_MAX)),
+        |d, v| set(&mut d.connection_throttle.tokens, at_least_0(v)),
         |c| connection(c, |t| t.tokens.to_string()),
     ),
     applied(
@@ -173,7 +173,7 @@ pub(super) const KEYS: &[Key] = &[
         "request_throttle_max_requests",
         "0",
         "requests in process above which the pipeline stalls; 0 = no throttle",
-        |d, v| set(&mut d.request_throttle.max_requests, number(v, 0, INT_MAX)),
+        |d, v| set(&mut d.request_throttle.max_requests, at_least_0(v)),
         |c| request(c, |t| t.max_requests.to_string()),
     ),
     applied(

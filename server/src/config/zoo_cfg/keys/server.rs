@@ -7,7 +7,7 @@ use crate::config::zoo_cfg::draft::Draft;
 use crate::config::zoo_cfg::server_line::Role;
 use crate::config::zoo_cfg::suggest::nearest;
 use crate::config::zoo_cfg::values::{
-    BadValue, interval, millis, millis_or_off, number, strict_bool,
+    BadValue, at_least_0, interval, millis, millis_or_off, number, strict_bool,
 };
 use crate::config::{Config, FourLetterWords};
 
@@ -83,7 +83,7 @@ pub(super) const KEYS: &[Key] = &[
         "maxClientCnxns",
         "60",
         "connections from one address; 0 = unlimited",
-        |d, v| set(&mut d.config.max_client_cnxns, number(v, 0, i32::MAX.unsigned_abs())),
+        |d, v| set(&mut d.config.max_client_cnxns, at_least_0(v)),
         |c| c.max_client_cnxns.to_string(),
     )
     .file(),
@@ -91,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
         "maxCnxns",
         "0",
         "connections in all; 0 = unlimited",
-        |d, v| set(&mut d.config.max_cnxns, number(v, 0, i32::MAX.unsigned_abs())),
+        |d, v| set(&mut d.config.max_cnxns, at_least_0(v)),
         |c| c.max_cnxns.to_string(),
     ),
     applied(

@@ -1,0 +1,29 @@
+//! `quorate export-datadir`: the way back to Apache ZooKeeper.
+
+use quorate_server::Config;
+
+use crate::cli::ExportArgs;
+use crate::codes;
+use crate::failure::Failure;
+
+pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
+    let mut config = match &args.config {
+        Some(file) => crate::config::load(file)?.config,
+        None => Config::default(),
+    };
+    if let Some(dir) = &args.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    let report = quorate_server::export_datadir(&config, &args.to).map_err(|error| {
+        Failure::from_error(&codes::EXPORT, &error)
+            .help("stop the server, and name its directory with --data-dir")
+    })?;
+    crate::say(&format!(
+        "{} znodes and {} sessions up to zxid {:#x}: Apache ZooKeeper can start with dataDir={}",
+        report.znodes,
+        report.sessions,
+        report.zxid,
+        args.to.display()
+    ));
+    crate::data(&format!("{}\n", report.snapshot.display()))
+}
