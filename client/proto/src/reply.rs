@@ -138,7 +138,7 @@ pub fn watcher_event(w: &mut Writer<'_>, event: EventType, path: &str) {
     w.string(path);
 }
 
-/// `multi` and `multiRead`: see [`ResultWriter`](crate::multi::ResultWriter).
+/// `multi` and `multiRead`: see [`ResultWriter`].
 pub use crate::multi::ResultWriter;
 
 /// One identity, as `whoAmI` shows it.
