@@ -97,6 +97,8 @@ class Server:
         if sasl:
             settings["authProvider.1"] = \
                 "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
+            # Likewise: ZooKeeper is told on its command line where the users are.
+            settings["java.security.auth.login.config"] = self.home / "jaas.conf"
         self.sasl = sasl
         settings.update(extra or {})
         self.config_path = self.home / "zoo.cfg"
