@@ -123,7 +123,7 @@ def _(env):
 @probe("createTTL with a flag that is no TTL mode and a TTL of 0 or more is -8")
 def _(env):
     c, root = env.session(), env.root
-    for flags in (0, 1, 2, 3):
+    for flags in (0, 1, 2, 3, 4):
         for value in (0, 1000):
             err(ttl(c, root + "/t", flags, value), wire.BAD_ARGUMENTS, f"{flags} {value}")
 

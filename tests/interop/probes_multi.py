@@ -3,6 +3,7 @@
 import wire
 from probe import (Probes, add_watch, codes, create, created, delete, eq, err, events, exists,
                    get, multi, ok, set_data, stat_of, true)
+from probes_create import disappears
 
 PROBES = probe = Probes()
 
@@ -57,7 +58,7 @@ def _(env):
 @probe("a failed multi leaves nothing, fires nothing and takes one zxid")
 def _(env):
     c, root = env.session(), env.root
-    ok(exists(c, root + "/a", watch=True) if False else get(c, root, watch=True))
+    ok(get(c, root, watch=True))
     ok(add_watch(c, root, 1))
     before = stat_of(c, root)
     zxid = ok(exists(c, "/")).zxid
@@ -128,6 +129,15 @@ def _(env):
            wire.multi(op_create(root + "/a"), (wire.DELETE_CONTAINER, wire.buf(root))),
            wire.multi(op_create(root + "/a"), (99, b"")),
            wire.multi(op_create(root + "/a"), op_create(root + "/b", flags=9)),
+           wire.multi(op_create(root + "/a"), op_create(root + "/b", flags=5)),
+           wire.multi(op_create(root + "/a"), op_create2(root + "/b", flags=6)),
+           wire.multi(op_create(root + "/a"),
+                      (wire.CREATE_CONTAINER, wire.create(root + "/b", flags=5))),
+           wire.multi(op_create(root + "/a"), op_delete(None)),
+           wire.multi(op_create(root + "/a"), op_set(None)),
+           wire.multi(op_create(root + "/a"), op_create(None)),
+           wire.multi(op_create(root + "/a"),
+                      op_create(root + "/b", acl=[(31, "world", None)])),
            first, first + wire.multi_header(wire.DELETE) + wire.buf(root)]
     for number, body in enumerate(bad):
         zxid = ok(exists(c, "/")).zxid
@@ -146,7 +156,8 @@ def _(env):
                      (op_create(root), wire.NODE_EXISTS),
                      (op_set(root + "/ro"), wire.NO_AUTH),
                      (op_delete(root), wire.NOT_EMPTY),
-                     (op_create(root + "/t", flags=5), wire.BAD_ARGUMENTS)):
+                     ((wire.CREATE_TTL, wire.create_ttl(root + "/t", ttl=0)),
+                      wire.BAD_ARGUMENTS)):
         eq(codes(multi(c, op_check("/"), op, op_check("/nope"))), [0, code, -2], str(op[0]))
 
 
@@ -246,3 +257,70 @@ def _(env):
     eq(ok(get(c, root + "/a")).reader().buf(), b"new")
     true(ok(delete(c, root + "/a", 0)), "version starts again")
     err(create(c, root + "/a/b"), wire.NO_NODE)
+
+
+def kind_of(connection, path):
+    """What a znode is: a used container goes, a TTL znode too, an ephemeral shows its owner."""
+    owner = stat_of(connection, path).ephemeral_owner
+    if owner == 0:
+        created(connection, path + "/x")
+        ok(delete(connection, path + "/x"))
+    return "ephemeral" if owner else None
+
+
+@probe("in a multi, flag 4 of create and create2 makes a container, and the result is type 15")
+def _(env):
+    c, root = env.session(), env.root
+    paths = []
+    for op in (wire.CREATE, wire.CREATE2, wire.CREATE_CONTAINER):
+        results = multi(c, (op, wire.create(f"{root}/{op}", flags=4)))
+        eq(results[0][:3], (15, 0, f"{root}/{op}"))
+        paths.append(f"{root}/{op}")
+    for path in paths:
+        kind_of(c, path)
+    for path in paths:
+        true(disappears(env, c, path), f"the reaper takes {path}")
+
+
+@probe("in a multi, createContainer makes a container with any flag from 0 to 4")
+def _(env):
+    c, root = env.session(), env.root
+    paths = []
+    for flags in range(5):
+        results = multi(c, (wire.CREATE_CONTAINER, wire.create(f"{root}/{flags}-", flags=flags)))
+        eq(results[0][:2], (15, 0))
+        eq(len(results[0][2]) - len(f"{root}/{flags}-"), 10 if flags in (2, 3) else 0)
+        eq(kind_of(c, results[0][2]), None)
+        paths.append(results[0][2])
+    for path in paths:
+        true(disappears(env, c, path), f"the reaper takes {path}")
+
+
+@probe("in a multi, createTTL with flags 0 to 4 is a create with that flag, whatever the TTL")
+def _(env):
+    c, root = env.session(), env.root
+    for flags in range(5):
+        for ttl in (0, 1000, 1 << 40, -1):
+            name = f"{root}/{flags}-{ttl}-"
+            results = multi(c, (wire.CREATE_TTL, wire.create_ttl(name, flags=flags, ttl=ttl)))
+            eq(results[0][:2], (15 if flags == 4 else 1, 0), f"flag {flags}, ttl {ttl}")
+            path = results[0][2]
+            eq(len(path) - len(name), 10 if flags in (2, 3) else 0)
+            eq(stat_of(c, path).ephemeral_owner, c.session if flags in (1, 3) else 0)
+
+
+@probe("in a multi, a TTL out of range is that op's -8")
+def _(env):
+    c, root = env.session(), env.root
+    for flags in (5, 6):
+        for ttl in (0, -1, 1 << 40):
+            results = multi(c, op_check("/"),
+                            (wire.CREATE_TTL, wire.create_ttl(root + "/t", flags=flags, ttl=ttl)))
+            eq(codes(results), [0, wire.BAD_ARGUMENTS], f"flag {flags}, ttl {ttl}")
+
+
+@probe("in a multi, createTTL is that op's -6 while TTL znodes are switched off", server="plain")
+def _(env):
+    c, root = env.session(), env.root
+    results = multi(c, op_check("/"), (wire.CREATE_TTL, wire.create_ttl(root + "/t", ttl=1000)))
+    eq(codes(results), [0, wire.UNIMPLEMENTED])
