@@ -374,8 +374,8 @@ def _(env):
     results = multi(c, *[(wire.CREATE, wire.create(f"{root}/{n}")) for n in range(3)])
     eq([r[1] for r in results[:-1]], [0, 0, 0])
     eq(stats(c, quota_path), b"count=4,bytes=0")
-    eq(codes(multi(c, (wire.CREATE, wire.create(root + "/x")), (wire.CHECK, wire.path_version("/")))),
-       [wire.QUOTA_EXCEEDED, -2])
+    eq(codes(multi(c, (wire.CREATE, wire.create(root + "/x")),
+                   (wire.CHECK, wire.path_version("/")))), [wire.QUOTA_EXCEEDED, -2])
 
 
 @probe("limits that cannot be read: creates and setData below are -5; empty limits are none",

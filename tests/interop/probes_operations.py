@@ -114,7 +114,8 @@ def _(env):
 def _(env):
     # How many of the others a real server answers before it closes is a race.
     c = env.session()
-    frames = [wire.i32(1) + wire.i32(99), wire.i32(2) + wire.i32(wire.EXISTS) + wire.path_watch("/")]
+    frames = [wire.i32(1) + wire.i32(99),
+              wire.i32(2) + wire.i32(wire.EXISTS) + wire.path_watch("/")]
     c.send_bytes(b"".join(wire.i32(len(f)) + f for f in frames))
     eq(err(c.next(), wire.UNIMPLEMENTED).xid, 1)
     last = c.next()

@@ -39,7 +39,8 @@ VERSIONS = [-1, -1, -1, -1, 0, 0, 1, 1, 2, 3, -2, 1 << 30, -(1 << 31)]
 OPEN = wire.OPEN_ACL
 ACLS = [
     [(31, "auth", "")], [(31, "auth", None)], [(31, "digest", UP)],
-    [(1, "world", "anyone")], [(7, "world", "anyone"), (31, "digest", UP)], [(3, "world", "anyone"), (31, "digest", UP)],
+    [(1, "world", "anyone")], [(7, "world", "anyone"), (31, "digest", UP)],
+    [(3, "world", "anyone"), (31, "digest", UP)],
     [(31 & ~8, "world", "anyone")], [(31 & ~4, "world", "anyone")], [(17, "world", "anyone")],
     [(31, "ip", "127.0.0.1")], [(31, "ip", "10.0.0.0/8"), (1, "world", "anyone")],
     [(31, "world", "anyone"), (31, "world", "anyone"), (1, "ip", "::1")],
@@ -89,6 +90,7 @@ class Generator:
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.known_paths = []
+        self.guarded_paths = []
         self.last_rel = 0
 
     def heard_of(self, path):
@@ -116,8 +118,12 @@ class Generator:
             return self.random.choice(LIMITS)
         return self.random.choice(DATA[:5] if self.random.random() < 0.9 else DATA)
 
-    def acl(self):
-        return OPEN if self.random.random() < 0.72 else self.random.choice(ACLS)
+    def acl(self, path=None):
+        if self.random.random() < 0.72:
+            return OPEN
+        if path:
+            self.guarded_paths = [*self.guarded_paths[-20:], path]
+        return self.random.choice(ACLS)
 
     def flags(self):
         r = self.random
@@ -142,7 +148,7 @@ class Generator:
         sequential = flags in (2, 3, 6)
         if sequential and path and self.random.random() < 0.6:
             path += self.random.choice(("-", "/", "/n-"))
-        body = wire.create(path, self.data(path), self.acl(), flags)
+        body = wire.create(path, self.data(path), self.acl(path), flags)
         note = f"{path!r} flags={flags}"
         if op == wire.CREATE_TTL:
             if self.random.random() < 0.8:
@@ -150,7 +156,7 @@ class Generator:
             ttl = self.random.choice((3_600_000, 3_600_000, 0, -1, 1 << 40, (1 << 40) - 1, -5))
             if flags not in (5, 6) and ttl < 0 and not inside_multi:
                 ttl = 3_600_000
-            body = wire.create_ttl(path, self.data(path), self.acl(), flags, ttl)
+            body = wire.create_ttl(path, self.data(path), self.acl(path), flags, ttl)
             note = f"{path!r} flags={flags} ttl={ttl}"
         return body, note
 
@@ -169,7 +175,7 @@ class Generator:
             elif op == wire.SET_DATA:
                 body = wire.set_data(path, self.data(path), version)
             else:
-                acl = self.acl()
+                acl = self.acl(path)
                 # Closing the root for everybody would end most programs.
                 if path in ("/", "", None) and acl != OPEN:
                     path = "/a"
@@ -186,6 +192,8 @@ class Generator:
         path = self.path()
         if op in (wire.WHO_AM_I, wire.PING):
             return Request(op, b"", NAME[op])
+        if op == wire.GET_ACL and self.guarded_paths and r.random() < 0.6:
+            path = r.choice(self.guarded_paths)
         if op in (wire.GET_ACL, wire.SYNC, wire.GET_EPHEMERALS, wire.GET_ALL_CHILDREN_NUMBER):
             return Request(op, wire.buf(path), f"{NAME[op]} {path!r}")
         watch = self.watch()
