@@ -269,6 +269,11 @@ class Lockstep:
     def run(self, steps):
         for side in (self.real, self.ours):
             side.begin()
+        prologue = self.generator.prologue(self.seed)
+        if prologue:
+            self.step(("connect", self.generator.connect_options()))
+            if 0 in self.real.slots:
+                self.step(("requests", 0, prologue))
         for _ in range(steps):
             live = sorted(self.real.slots)
             self.step(self.generator.step(live, self.detached))
@@ -343,6 +348,10 @@ class Lockstep:
             body = frame[5]
             if frame[1] in ("create", "create2", "createContainer", "createTTL") and body:
                 self.generator.heard_of(body[0])
+            if frame[1] == "multi" and body:
+                for result in body:
+                    if result[0] in (wire.CREATE, wire.CREATE2):
+                        self.generator.heard_of(result[2])
             if isinstance(frame[4], tuple):
                 self.generator.last_rel = max(self.generator.last_rel, frame[4][1])
 

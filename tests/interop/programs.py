@@ -91,12 +91,26 @@ class Generator:
         self.random = random.Random(seed)
         self.known_paths = []
         self.guarded_paths = []
+        self.watched_paths = []
         self.last_rel = 0
 
     def heard_of(self, path):
-        """A name that a reply carried: a sequential one, mostly."""
-        if path and len(self.known_paths) < 200 and path not in self.known_paths:
-            self.known_paths.append(path)
+        """A name that was created, so that later steps find something."""
+        if path and path not in self.known_paths:
+            self.known_paths = [*self.known_paths[-15:], path]
+
+    def prologue(self, seed):
+        """What some programs begin with: quotas on the names that they use."""
+        requests = []
+        if seed % 3 == 0:
+            for name in ("a", "q"):
+                home = f"/zookeeper/quota/{name}"
+                limits = self.random.choice(LIMITS[1:3])
+                for path, data in ((home, b""), (home + "/zookeeper_limits", limits),
+                                   (home + "/zookeeper_stats", b"count=0,bytes=0")):
+                    requests.append(Request(wire.CREATE, wire.create(path, data),
+                                            f"create {path!r} {data!r}"))
+        return requests
 
     # -- arguments --
 
@@ -107,8 +121,9 @@ class Generator:
             return r.choice(ODD_PATHS)
         if roll < odd + 0.04:
             return r.choice(QUOTA_PATHS)
-        if roll < odd + 0.12 and self.known_paths:
-            return r.choice(self.known_paths)
+        if roll < odd + 0.55 and self.known_paths:
+            return r.choice(self.known_paths) + ("/" + r.choice(NAMES) if r.random() < 0.25
+                                                 else "")
         depth = r.choice((1, 1, 1, 2, 2, 3))
         return "".join("/" + r.choice(NAMES[:3] if r.random() < 0.8 else NAMES)
                        for _ in range(depth))
@@ -197,7 +212,12 @@ class Generator:
         if op in (wire.GET_ACL, wire.SYNC, wire.GET_EPHEMERALS, wire.GET_ALL_CHILDREN_NUMBER):
             return Request(op, wire.buf(path), f"{NAME[op]} {path!r}")
         watch = self.watch()
+        if watch:
+            self.watched(path)
         return Request(op, wire.path_watch(path, watch), f"{NAME[op]} {path!r} watch={watch}")
+
+    def watched(self, path):
+        self.watched_paths = [*self.watched_paths[-10:], path]
 
     def multi(self):
         r = self.random
@@ -243,10 +263,13 @@ class Generator:
         path = self.path(0.02)
         if kind < 0.35:
             mode = r.choice((0, 0, 0, 1, 1, 1, 1, 2, -1))
+            self.watched(path)
             return Request(wire.ADD_WATCH, wire.path_int(path, mode),
                            f"addWatch {path!r} mode={mode}")
         if kind < 0.6:
             op = r.choice((wire.REMOVE_WATCHES, wire.CHECK_WATCHES))
+            if self.watched_paths and r.random() < 0.7:
+                path = r.choice(self.watched_paths)
             which = r.choice((1, 2, 3, 4, 5)) if r.random() < 0.95 else r.choice((0, 6, -1))
             return Request(op, wire.path_int(path, which), f"{NAME[op]} {path!r} type={which}")
         lists = [[self.path(0.02) for _ in range(r.choice((0, 0, 1, 2, 3)))] for _ in range(5)]
