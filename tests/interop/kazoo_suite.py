@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""kazoo's own test suite, on a server of ours.
+
+Every test that passed on a real ZooKeeper (kazoo_baseline.txt, written with `--record`) must pass
+here, and none of them may be skipped. A failed one gets a second chance alone: some of kazoo's
+tests depend on timing. Run it with the Python of the cache that setup.sh fills.
+
+    kazoo_suite.py quorate:target/release/quorate
+    kazoo_suite.py zookeeper [--record]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+
+import harness
+
+BASELINE = harness.HERE / "kazoo_baseline.txt"
+# kazoo.tests.test_sasl's Kerberos test wants a KDC.
+TIMEOUT_S = 90
+
+
+def run(kind, tests, report):
+    environment = dict(os.environ, QUORATE_INTEROP_KIND=kind,
+                       QUORATE_INTEROP_CACHE=str(harness.cache()),
+                       PYTHONPATH=str(harness.HERE), PYTHONDONTWRITEBYTECODE="1")
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "kazoo_plugin", "-q",
+         "--timeout", str(TIMEOUT_S), f"--junitxml={report}", "-p", "no:cacheprovider", *tests],
+        cwd=harness.cache() / "kazoo-src", env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False)
+    results = {}
+    for case in xml.parse(report).getroot().iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        problem = next((child for child in case
+                        if child.tag in ("failure", "error", "skipped")), None)
+        if problem is None:
+            results[name] = ("passed", "")
+        else:
+            text = (problem.get("message") or "").split("\n")[0]
+            results[name] = ("skipped" if problem.tag == "skipped" else "failed", text)
+    return results
+
+
+def node_id(name):
+    """`kazoo.tests.test_lock.KazooLockTests::test_x` as pytest wants it named."""
+    where, test = name.split("::", 1)
+    parts = where.split(".")
+    last = next(n for n, part in enumerate(parts) if part.startswith("test_"))
+    return "::".join(["/".join(parts[:last + 1]) + ".py", *parts[last + 1:], test])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind")
+    parser.add_argument("--record", action="store_true", help="write the baseline")
+    parser.add_argument("--only", help="test files whose name contains this")
+    arguments = parser.parse_args()
+    report = harness.cache() / f"kazoo-suite-{os.getpid()}.xml"
+    tests = ["kazoo/tests"]
+    if arguments.only:
+        tests = [f"kazoo/tests/{path.name}"
+                 for path in sorted((harness.cache() / "kazoo-src/kazoo/tests").glob("test_*.py"))
+                 if arguments.only in path.name]
+    try:
+        results = run(arguments.kind, tests, report)
+        if arguments.record:
+            passed = sorted(name for name, (outcome, _) in results.items() if outcome == "passed")
+            BASELINE.write_text("".join(f"{name}\n" for name in passed))
+            for name, (outcome, text) in sorted(results.items()):
+                if outcome != "passed":
+                    print(f"{outcome}: {name}: {text[:200]}")
+            print(f"{len(passed)} passed, 0 failed")
+            return 0
+        wanted = BASELINE.read_text().splitlines()
+        if arguments.only:
+            wanted = [name for name in wanted if f".{arguments.only}" in name
+                      or arguments.only in name.split("::")[0]]
+        again = [name for name in wanted if results.get(name, ("missing",))[0] != "passed"]
+        if again:
+            results.update(run(arguments.kind, [node_id(name) for name in again], report))
+    finally:
+        report.unlink(missing_ok=True)
+    checks = harness.Checks("kazoo-suite")
+    for name in wanted:
+        def action(name=name):
+            outcome, text = results.get(name, ("missing", "it did not run"))
+            assert outcome == "passed", f"{outcome}: {text}"
+        checks.run(name, action)
+    return checks.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
