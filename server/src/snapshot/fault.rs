@@ -100,6 +100,9 @@ pub enum Fault {
         /// Where the next whole record starts.
         next: u64,
     },
+    /// The znodes do not make a tree.
+    #[error("the znodes do not make a tree")]
+    Tree(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What was counted is not what was announced.
     #[error("{found} {what}, where {expected} were announced")]
     Count {
@@ -121,6 +124,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The state refused what the file holds.
+    pub(crate) fn tree(error: crate::tree::LoadError) -> Fault {
+        Fault::Tree(Box::new(error))
+    }
+
     /// This fault, in that file.
     pub(crate) fn at(self, file: &Path, offset: u64) -> FileFault {
         FileFault {

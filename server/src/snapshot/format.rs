@@ -18,8 +18,10 @@ use bytes::{BufMut, Bytes};
 use quorate_proto::{Acl, Id, Perms, SessionId};
 
 use super::fault::Fault;
-use super::record::{NodeStat, NodeView, SessionRecord, SnapshotMeta};
+use super::load::SnapshotVisitor;
+use super::record::{NodeView, SessionRecord, SnapshotMeta};
 use crate::tree::txn::Ticket;
+use crate::tree::{PersistedStat, SessionInfo};
 
 /// First bytes of every snapshot.
 pub(super) const MAGIC: [u8; 8] = *b"QUORSNAP";
@@ -33,6 +35,9 @@ pub(super) const HEAD_BYTES: usize = 17;
 pub(super) const SECTION_BYTES: usize = 1024 * 1024;
 /// No section is larger: [`SECTION_BYTES`], and one znode of the largest size there is.
 pub(super) const SECTION_BYTES_MAX: u32 = 512 * 1024 * 1024;
+/// Flags of a session.
+const IMPORTED: u8 = 1;
+const HAS_TICKET: u8 = 2;
 /// In place of a length: null.
 const NULL: u32 = u32::MAX;
 
@@ -193,7 +198,12 @@ impl NodeEncoder {
         }
         let stat = &node.stat;
         for field in [
-            stat.czxid, stat.mzxid, stat.ctime, stat.mtime, stat.pzxid, stat.owner,
+            stat.czxid,
+            stat.mzxid,
+            stat.ctime,
+            stat.mtime,
+            stat.pzxid,
+            stat.ephemeral_owner,
         ] {
             out.put_i64(field);
         }
@@ -224,9 +234,9 @@ impl NodeEncoder {
 }
 
 /// Decodes the body of a section of nodes.
-pub(super) fn decode_nodes(body: &[u8], mut node: impl FnMut(NodeView<'_>)) -> Result<u64, Fault> {
+pub(super) fn decode_nodes<V: SnapshotVisitor>(body: &[u8], visitor: &V) -> Result<u64, Fault> {
     let mut fields = Fields(body);
-    let mut acls: Vec<Vec<Acl>> = Vec::new();
+    let mut acls: Vec<V::Acl> = Vec::new();
     let mut count = 0;
     while !fields.0.is_empty() {
         let path = fields
@@ -236,50 +246,52 @@ pub(super) fn decode_nodes(body: &[u8], mut node: impl FnMut(NodeView<'_>)) -> R
         let data = fields.bytes()?;
         let number = fields.u32()? as usize;
         if number == acls.len() {
-            acls.push(fields.acl()?);
+            acls.push(visitor.acl(fields.acl()?));
         }
         let acl = acls
             .get(number)
             .ok_or(Fault::Malformed("an unknown access control list"))?;
-        let stat = NodeStat {
+        let stat = PersistedStat {
             czxid: fields.i64()?,
             mzxid: fields.i64()?,
             ctime: fields.i64()?,
             mtime: fields.i64()?,
             pzxid: fields.i64()?,
-            owner: fields.i64()?,
+            ephemeral_owner: fields.i64()?,
             version: fields.i32()?,
             cversion: fields.i32()?,
             aversion: fields.i32()?,
         };
-        node(NodeView {
-            path,
-            data,
-            acl,
-            stat,
-        });
+        visitor.node(path, data, acl, &stat)?;
         count += 1;
     }
     Ok(count)
 }
 
-pub(super) fn encode_session(session: &SessionRecord, out: &mut Vec<u8>) {
-    out.put_i64(session.id.0);
+pub(super) fn encode_session(record: &SessionRecord, out: &mut Vec<u8>) {
+    let SessionRecord { id, session } = record;
+    out.put_i64(id.0);
     out.put_i32(session.timeout_ms);
     out.put_u32(session.attach);
     out.put_u64(session.last_seq);
-    out.put_u8(u8::from(session.imported) | u8::from(session.owner.is_some()) << 1);
-    if let Some(owner) = session.owner {
-        out.put_u8(owner.server);
-        out.put_u64(owner.boot);
-        out.put_u64(owner.count);
+    let ticket_flag = if session.ticket.is_some() {
+        HAS_TICKET
+    } else {
+        0
+    };
+    let imported_flag = if session.imported { IMPORTED } else { 0 };
+    out.put_u8(ticket_flag | imported_flag);
+    if let Some(ticket) = session.ticket {
+        out.put_u8(ticket.server);
+        out.put_u64(ticket.boot);
+        out.put_u64(ticket.count);
     }
 }
 
 /// Decodes the body of a section of sessions.
 pub(super) fn decode_sessions(
     body: &[u8],
-    mut session: impl FnMut(SessionRecord),
+    mut session: impl FnMut(SessionRecord) -> Result<(), Fault>,
 ) -> Result<u64, Fault> {
     let mut fields = Fields(body);
     let mut count = 0;
@@ -289,10 +301,10 @@ pub(super) fn decode_sessions(
         let attach = fields.u32()?;
         let last_seq = fields.u64()?;
         let [flags] = fields.array()?;
-        if flags > 3 {
+        if flags & !(IMPORTED | HAS_TICKET) != 0 {
             return Err(Fault::Malformed("unknown flags of a session"));
         }
-        let owner = if flags & 2 == 0 {
+        let ticket = if flags & HAS_TICKET == 0 {
             None
         } else {
             let [server] = fields.array()?;
@@ -302,15 +314,18 @@ pub(super) fn decode_sessions(
                 count: fields.u64()?,
             })
         };
-        let imported = flags & 1 != 0;
-        session(SessionRecord {
-            id,
+        let imported = flags & IMPORTED != 0;
+        let record = SessionInfo {
             timeout_ms,
             attach,
             last_seq,
-            owner,
+            ticket,
             imported,
-        });
+        };
+        session(SessionRecord {
+            id,
+            session: record,
+        })?;
         count += 1;
     }
     Ok(count)

@@ -1,7 +1,7 @@
 //! Our snapshot files; ZooKeeper's dataDir read and written.
 #![cfg_attr(
     not(test),
-    expect(dead_code, reason = "used once the request path joins")
+    expect(dead_code, unused_imports, reason = "used once the request path joins")
 )]
 
 pub mod zookeeper;
@@ -10,6 +10,7 @@ mod fault;
 mod format;
 mod load;
 mod record;
+mod state;
 mod store;
 mod write;
 
@@ -18,7 +19,8 @@ mod tests;
 
 pub use fault::{Fault, FileFault};
 pub(crate) use load::SnapshotVisitor;
-pub(crate) use record::{NodeStat, NodeView, SessionRecord, SnapshotMeta};
+pub(crate) use record::{NodeView, SessionRecord, SnapshotMeta};
+pub(crate) use state::{CapturedAt, LoadedState};
 pub use store::LoadError;
 pub(crate) use store::{LogReach, SnapshotName, SnapshotStore};
 pub(crate) use write::SnapshotWriter;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use quorate_proto::{Acl, SessionId};
 
-use crate::tree::txn::Ticket;
+use crate::tree::{PersistedStat, SessionInfo};
 
 /// A container's owner marker.
 pub(crate) const CONTAINER_OWNER: i64 = i64::MIN;
@@ -14,21 +14,6 @@ const EXTENDED_MASK: u64 = 0xff00_0000_0000_0000;
 const FEATURE_MASK: u64 = 0x00ff_ff00_0000_0000;
 /// The largest time to live: 40 bits.
 pub(crate) const TTL_MAX_MS: i64 = (1 << 40) - 1;
-
-/// The persisted part of a Stat: `cversion` counts creations of children only, and `owner` is the
-/// raw marker (a session, a container or a time to live).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct NodeStat {
-    pub(crate) czxid: i64,
-    pub(crate) mzxid: i64,
-    pub(crate) pzxid: i64,
-    pub(crate) ctime: i64,
-    pub(crate) mtime: i64,
-    pub(crate) version: i32,
-    pub(crate) cversion: i32,
-    pub(crate) aversion: i32,
-    pub(crate) owner: i64,
-}
 
 /// What the owner marker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,57 +30,47 @@ pub(crate) enum NodeKind {
     Unknown,
 }
 
-impl NodeStat {
-    /// Decodes the owner marker.
-    ///
-    /// Source: ZooKeeper, `EphemeralType.get` with extended types switched on.
-    pub(crate) fn kind(&self) -> NodeKind {
-        let bits = self.owner.cast_unsigned();
-        match self.owner {
-            0 => NodeKind::Persistent,
-            CONTAINER_OWNER => NodeKind::Container,
-            _ if bits & EXTENDED_MASK == EXTENDED_MASK => match bits & FEATURE_MASK {
-                0 => NodeKind::Ttl((bits & !EXTENDED_MASK).cast_signed()),
-                _ => NodeKind::Unknown,
-            },
-            session => NodeKind::Ephemeral(SessionId(session)),
-        }
+/// Decodes the owner marker of a znode.
+///
+/// Source: ZooKeeper, `EphemeralType.get` with extended types switched on.
+pub(crate) fn kind_of(owner: i64) -> NodeKind {
+    let bits = owner.cast_unsigned();
+    match owner {
+        0 => NodeKind::Persistent,
+        CONTAINER_OWNER => NodeKind::Container,
+        _ if bits & EXTENDED_MASK == EXTENDED_MASK => match bits & FEATURE_MASK {
+            0 => NodeKind::Ttl((bits & !EXTENDED_MASK).cast_signed()),
+            _ => NodeKind::Unknown,
+        },
+        session => NodeKind::Ephemeral(SessionId(session)),
     }
+}
 
-    /// The marker of a time to live, which is cut to the 40 bits that it has.
-    pub(crate) fn ttl_owner(ttl_ms: i64) -> i64 {
-        (EXTENDED_MASK | ttl_ms.clamp(0, TTL_MAX_MS).cast_unsigned()).cast_signed()
-    }
+/// The marker of a time to live, which is cut to the 40 bits that it has.
+pub(crate) fn ttl_owner(ttl_ms: i64) -> i64 {
+    (EXTENDED_MASK | ttl_ms.clamp(0, TTL_MAX_MS).cast_unsigned()).cast_signed()
 }
 
 /// A znode that belongs to somebody else.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct NodeView<'a> {
-    /// The path; the root's is empty.
+    /// The path. The root's is `/`; only [`super::zookeeper`] knows it as empty.
     pub(crate) path: &'a str,
     /// `None` is null, which is not the same as empty.
     pub(crate) data: Option<&'a [u8]>,
     /// Its access control list.
     pub(crate) acl: &'a [Acl],
     /// Its persisted fields.
-    pub(crate) stat: NodeStat,
+    pub(crate) stat: PersistedStat,
 }
 
-/// A session as a snapshot keeps it.
+/// A session, with its id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SessionRecord {
     /// Its id.
     pub(crate) id: SessionId,
-    /// Its negotiated timeout.
-    pub(crate) timeout_ms: i32,
-    /// How often it was attached (R8).
-    pub(crate) attach: u32,
-    /// The last write of that attach that was applied.
-    pub(crate) last_seq: u64,
-    /// The open or attach that owns it.
-    pub(crate) owner: Option<Ticket>,
-    /// It was opened by a ZooKeeper and keeps the password that ZooKeeper gave it.
-    pub(crate) imported: bool,
+    /// What the state knows of it.
+    pub(crate) session: SessionInfo,
 }
 
 /// What else a snapshot says of the state and of the log behind it.
@@ -121,7 +96,7 @@ pub(crate) struct SnapshotMeta {
 ///
 /// Znodes below `/zookeeper` have none: servers change them without a transaction.
 /// Source: ZooKeeper, `DigestCalculator`.
-pub(crate) fn node_digest(path: &str, data: Option<&[u8]>, stat: &NodeStat) -> u64 {
+pub(crate) fn node_digest(path: &str, data: Option<&[u8]>, stat: &PersistedStat) -> u64 {
     if path.starts_with("/zookeeper/") {
         return 0;
     }
@@ -136,7 +111,7 @@ pub(crate) fn node_digest(path: &str, data: Option<&[u8]>, stat: &NodeStat) -> u
     for field in [stat.version, stat.cversion, stat.aversion] {
         hasher.update(&field.to_be_bytes());
     }
-    hasher.update(&stat.owner.to_be_bytes());
+    hasher.update(&stat.ephemeral_owner.to_be_bytes());
     u64::from(hasher.finalize())
 }
 
@@ -145,11 +120,7 @@ mod tests {
     use super::*;
 
     fn kind(owner: u64) -> NodeKind {
-        NodeStat {
-            owner: owner.cast_signed(),
-            ..NodeStat::default()
-        }
-        .kind()
+        kind_of(owner.cast_signed())
     }
 
     #[test]
@@ -160,24 +131,15 @@ mod tests {
         assert_eq!(kind(0xff00_01ff_ffff_ffff), NodeKind::Unknown);
         assert_eq!(kind(0xff00_00ff_ffff_ffff), NodeKind::Ttl(TTL_MAX_MS));
         assert_eq!(kind(42), NodeKind::Ephemeral(SessionId(42)));
-        assert_eq!(
-            kind(0xfe00_0000_0000_0001),
-            NodeKind::Ephemeral(SessionId(-0x1ff_ffff_ffff_ffff))
-        );
-        assert_eq!(
-            NodeStat {
-                owner: NodeStat::ttl_owner(7),
-                ..NodeStat::default()
-            }
-            .kind(),
-            NodeKind::Ttl(7)
-        );
+        let high = 0xfe00_0000_0000_0001_u64.cast_signed();
+        assert_eq!(kind_of(high), NodeKind::Ephemeral(SessionId(high)));
+        assert_eq!(kind_of(ttl_owner(7)), NodeKind::Ttl(7));
     }
 
     /// What an empty ZooKeeper 3.9.5 reports.
     #[test]
     fn the_digest_of_an_empty_tree_is_zookeepers() {
-        let stat = NodeStat::default();
+        let stat = PersistedStat::default();
         let sum = node_digest("", Some(b""), &stat) + node_digest("/zookeeper", Some(b""), &stat);
         assert_eq!(sum, 1_371_985_504);
         assert_eq!(node_digest("/zookeeper/quota", Some(b""), &stat), 0);

@@ -196,10 +196,10 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn load(
+    pub(crate) fn load<V: SnapshotVisitor>(
         &self,
         name: SnapshotName,
-        visitor: &mut dyn SnapshotVisitor,
+        visitor: &mut V,
     ) -> Result<SnapshotMeta, FileFault> {
         let path = self.path(name);
         let file = self

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use proptest::prelude::*;
-use quorate_proto::{Acl, Id, Perms, SessionId};
+use quorate_proto::{Acl, Id, Perms, SessionId, Zxid};
 
 use super::fault::{Fault, FileFault};
 use super::format;
-use super::record::NodeStat;
 use super::*;
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk as _, SharedDisk};
 use crate::tree::txn::Ticket;
+use crate::tree::{PersistedStat, SessionInfo, State};
 
 const LEVEL: u32 = 1;
 
@@ -26,7 +27,7 @@ struct OwnedNode {
     path: String,
     data: Option<Vec<u8>>,
     acl: Vec<Acl>,
-    stat: NodeStat,
+    stat: PersistedStat,
 }
 
 /// All that a snapshot holds.
@@ -37,29 +38,52 @@ struct Content {
     nodes: Vec<OwnedNode>,
 }
 
-impl SnapshotVisitor for Content {
+#[derive(Default)]
+struct Reading {
+    content: Content,
+    nodes: Mutex<Vec<OwnedNode>>,
+}
+
+impl SnapshotVisitor for Reading {
+    type Acl = Vec<Acl>;
+
     fn meta(&mut self, meta: &SnapshotMeta) -> Result<(), Fault> {
-        self.meta = Some(meta.clone());
+        self.content.meta = Some(meta.clone());
         Ok(())
     }
 
-    fn session(&mut self, session: SessionRecord) {
-        self.sessions.push(session);
+    fn session(&mut self, session: SessionRecord) -> Result<(), Fault> {
+        self.content.sessions.push(session);
+        Ok(())
     }
 
-    fn node(&mut self, node: NodeView<'_>) {
-        self.nodes.push(OwnedNode {
-            path: node.path.to_owned(),
-            data: node.data.map(<[u8]>::to_vec),
-            acl: node.acl.to_vec(),
-            stat: node.stat,
+    fn acl(&self, acl: Vec<Acl>) -> Vec<Acl> {
+        acl
+    }
+
+    fn node(
+        &self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: &Vec<Acl>,
+        stat: &PersistedStat,
+    ) -> Result<(), Fault> {
+        self.nodes.lock().push(OwnedNode {
+            path: path.to_owned(),
+            data: data.map(<[u8]>::to_vec),
+            acl: acl.clone(),
+            stat: *stat,
         });
+        Ok(())
     }
 }
 
 fn read(store: &SnapshotStore, name: SnapshotName) -> Result<Content, FileFault> {
-    let mut content = Content::default();
-    store.load(name, &mut content)?;
+    let mut reading = Reading::default();
+    store.load(name, &mut reading)?;
+    let mut content = reading.content;
+    content.nodes = reading.nodes.into_inner();
+    content.nodes.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(content)
 }
 
@@ -104,7 +128,7 @@ fn content(index: u64, nodes: usize, data_bytes: usize) -> Content {
     let nodes = (0..nodes)
         .map(|n| OwnedNode {
             path: if n == 0 {
-                String::new()
+                "/".to_owned()
             } else {
                 format!("/ünï/{n:06}")
             },
@@ -114,7 +138,7 @@ fn content(index: u64, nodes: usize, data_bytes: usize) -> Content {
                 _ => Some(vec![u8::try_from(n % 251).unwrap(); data_bytes]),
             },
             acl: lists[n % lists.len()].clone(),
-            stat: NodeStat {
+            stat: PersistedStat {
                 czxid: i64::try_from(n).unwrap(),
                 mzxid: 2,
                 pzxid: i64::MIN,
@@ -123,30 +147,34 @@ fn content(index: u64, nodes: usize, data_bytes: usize) -> Content {
                 version: i32::MAX,
                 cversion: 7,
                 aversion: -1,
-                owner: [0, i64::MIN, 42][n % 3],
+                ephemeral_owner: [0, i64::MIN, 42][n % 3],
             },
         })
         .collect();
     let sessions = vec![
         SessionRecord {
             id: SessionId(42),
-            timeout_ms: 30_000,
-            attach: 3,
-            last_seq: 1 << 40,
-            owner: Some(Ticket {
-                server: 1,
-                boot: u64::MAX,
-                count: 8,
-            }),
-            imported: false,
+            session: SessionInfo {
+                timeout_ms: 30_000,
+                attach: 3,
+                last_seq: 1 << 40,
+                ticket: Some(Ticket {
+                    server: 1,
+                    boot: u64::MAX,
+                    count: 8,
+                }),
+                imported: false,
+            },
         },
         SessionRecord {
             id: SessionId(-1),
-            timeout_ms: 4_000,
-            attach: 1,
-            last_seq: 0,
-            owner: None,
-            imported: true,
+            session: SessionInfo {
+                timeout_ms: 4_000,
+                attach: 1,
+                last_seq: 0,
+                ticket: None,
+                imported: true,
+            },
         },
     ];
     Content {
@@ -486,7 +514,7 @@ fn the_format_is_as_it_was() {
     let name = write(&store, &content(1, 3, 2)).unwrap();
     let bytes = bytes_of(&disk, &store.path(name));
     assert_eq!(&bytes[..12], b"QUORSNAP\0\0\0\x01");
-    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (583, 3_166_004_882));
+    assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (584, 1_532_487_453));
 }
 
 fn load_bytes(bytes: &[u8]) -> Result<SnapshotMeta, FileFault> {
@@ -507,13 +535,120 @@ proptest! {
     /// Behind checksums that are right, as only a broken writer would make them.
     #[test]
     fn no_section_makes_the_decoders_panic(bytes in any::<Vec<u8>>()) {
-        let _ = format::decode_nodes(&bytes, |_| {});
-        let _ = format::decode_sessions(&bytes, |_| {});
+        let _ = format::decode_nodes(&bytes, &Reading::default());
+        let _ = format::decode_sessions(&bytes, |_| Ok(()));
         let _ = format::decode_meta(&bytes, LEVEL);
     }
 }
 
-/// Time and size of a large one: `cargo test --release -- --ignored a_million`.
+/// A state of so many znodes under directories of a thousand.
+fn state_of(nodes: usize, data: &[u8]) -> State {
+    let mut builder = State::builder([9; 32]);
+    builder.zxid(Zxid(0x3_0000_0100));
+    builder.level(LEVEL);
+    let acl = builder.acl(&Acl::open_unsafe());
+    let stat = PersistedStat {
+        czxid: 1,
+        mzxid: 1,
+        pzxid: 1,
+        ..PersistedStat::default()
+    };
+    builder
+        .node("/", Some(b""), &acl, &PersistedStat::default())
+        .unwrap();
+    for n in 0..nodes {
+        if n % 1000 == 0 {
+            let dir = format!("/directory-{:05}", n / 1000);
+            builder.node(&dir, None, &acl, &stat).unwrap();
+        }
+        let path = format!("/directory-{:05}/some-node-{n:08}", n / 1000);
+        builder.node(&path, Some(data), &acl, &stat).unwrap();
+    }
+    for session in content(1, 0, 0).sessions {
+        builder.session(session.id, session.session);
+    }
+    builder.finish().unwrap()
+}
+
+fn captured_at(index: u64) -> CapturedAt {
+    CapturedAt {
+        cluster_id: [7; 16],
+        last_log: Some((3, index)),
+        membership: Bytes::from_static(b"opaque"),
+    }
+}
+
+/// Everything in a state, by way of a capture.
+fn content_of(state: &State) -> (Vec<(SessionId, SessionInfo)>, Vec<OwnedNode>) {
+    let mut capture = state.capture();
+    let sessions = capture.sessions();
+    let mut nodes = Vec::new();
+    while let Some(section) = capture.next_section() {
+        nodes.extend(section.iter().map(|node| OwnedNode {
+            path: node.path().to_owned(),
+            data: node.data().map(<[u8]>::to_vec),
+            acl: node.acl().to_vec(),
+            stat: node.stat(),
+        }));
+    }
+    nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    (sessions, nodes)
+}
+
+#[test]
+fn a_state_comes_back_as_it_was_captured() {
+    let state = state_of(20_000, &[5; 100]);
+    let store = open(&SimDisk::new());
+    let name = store.write(state.capture(), captured_at(77)).unwrap();
+    assert_eq!(name.to_string(), "snapshot.300000100.4d");
+
+    let loaded = store.load_newest_state(None, true).unwrap().unwrap();
+    assert_eq!(loaded.meta.last_log, Some((3, 77)));
+    assert_eq!(loaded.meta.membership, "opaque");
+    assert_eq!(loaded.state.applied_zxid(), state.applied_zxid());
+    assert_eq!(loaded.state.level(), LEVEL);
+    assert_eq!(loaded.state.cluster_key(), [9; 32]);
+    assert_eq!(loaded.state.tree().digest(), state.tree().digest());
+    assert_eq!(
+        loaded.state.tree().ephemeral_count(),
+        state.tree().ephemeral_count()
+    );
+    assert!(content_of(&loaded.state) == content_of(&state));
+}
+
+/// All checksums are right, and still it is not the tree that was captured.
+#[test]
+fn a_tree_with_another_digest_is_passed_over_unless_digests_are_off() {
+    let store = open(&SimDisk::new());
+    let state = state_of(3, b"x");
+    store.write(state.capture(), captured_at(10)).unwrap();
+    let mut wrong = meta(20);
+    wrong.digest = state.tree().digest();
+    let writer = store.writer(&wrong).unwrap();
+    let name = writer.finish().unwrap();
+    let fault = store.load_state(name, true).err().unwrap();
+    assert!(matches!(fault.fault, Fault::Digest { .. }), "{fault}");
+    assert!(store.load_state(name, false).is_ok());
+    let loaded = store.load_newest_state(WHOLE_LOG, true).unwrap().unwrap();
+    assert_eq!(loaded.meta.last_log, Some((3, 10)));
+}
+
+/// Of what a tree cannot be made of, with checksums that are right.
+#[test]
+fn znodes_that_make_no_tree_are_refused() {
+    let store = open(&SimDisk::new());
+    for (index, paths) in [["/a/b", "/"], ["/", "/"], ["/", "a"]].iter().enumerate() {
+        let mut broken = content(index as u64 + 1, 2, 0);
+        for (node, path) in broken.nodes.iter_mut().zip(paths) {
+            node.path = (*path).to_owned();
+        }
+        let name = write(&store, &broken).unwrap();
+        let fault = store.load_state(name, false).err().unwrap();
+        assert!(matches!(fault.fault, Fault::Tree(_)), "{paths:?}: {fault}");
+    }
+}
+
+/// Time of a large one: `cargo test --release -- --ignored --nocapture a_million`.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "a measurement")]
@@ -521,42 +656,16 @@ fn a_million_znodes_are_written_and_read_in_about_a_second() {
     let temp = tempfile::tempdir().unwrap();
     let disk: SharedDisk = Arc::new(crate::disk::real::RealDisk);
     let store = SnapshotStore::open(disk, temp.path(), LEVEL).unwrap();
-    let acl = Acl::open_unsafe();
-    let stat = NodeStat {
-        czxid: 1,
-        ..NodeStat::default()
-    };
-    let start = std::time::Instant::now();
-    let mut writer = store.writer(&meta(1)).unwrap();
-    let data = [7; 100];
-    for n in 0..1_000_000 {
-        let path = format!("/a-directory-of-some-length/{n:08}");
-        writer
-            .node(&NodeView {
-                path: &path,
-                data: Some(&data),
-                acl: &acl,
-                stat,
-            })
-            .unwrap();
+    let state = state_of(1_000_000, &[7; 100]);
+    for round in 1..=3 {
+        let start = std::time::Instant::now();
+        let name = store.write(state.capture(), captured_at(round)).unwrap();
+        let written = start.elapsed();
+        let start = std::time::Instant::now();
+        let loaded = store.load_state(name, true).unwrap();
+        let read = start.elapsed();
+        let bytes = std::fs::metadata(store.path(name)).unwrap().len();
+        println!("written in {written:?}, read in {read:?}, {bytes} bytes");
+        drop(loaded);
     }
-    let name = writer.finish().unwrap();
-    let written = start.elapsed();
-    let start = std::time::Instant::now();
-    let mut bytes = 0;
-    struct Count<'a>(&'a mut usize);
-    impl SnapshotVisitor for Count<'_> {
-        fn meta(&mut self, _: &SnapshotMeta) -> Result<(), Fault> {
-            Ok(())
-        }
-        fn session(&mut self, _: SessionRecord) {}
-        fn node(&mut self, node: NodeView<'_>) {
-            *self.0 += node.path.len() + node.data.map_or(0, <[u8]>::len);
-        }
-    }
-    store.load(name, &mut Count(&mut bytes)).unwrap();
-    println!(
-        "written in {written:?}, read in {:?}, {bytes} bytes",
-        start.elapsed()
-    );
 }

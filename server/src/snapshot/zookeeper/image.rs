@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use quorate_proto::{Acl, Id, Perms};
 
-use super::super::record::{CONTAINER_OWNER, NodeKind, NodeStat, NodeView, node_digest};
+use super::super::record::{CONTAINER_OWNER, NodeKind, NodeView, kind_of, node_digest, ttl_owner};
 use super::txn::{LoggedCreate, LoggedKind, LoggedTxn, TxnHeader};
+use crate::tree::PersistedStat;
 
 /// The znode that holds the ensemble's configuration.
 pub(super) const CONFIG_PATH: &str = "/zookeeper/config";
@@ -22,7 +23,7 @@ pub(super) const CONFIG_PATH: &str = "/zookeeper/config";
 pub(super) struct ImageNode {
     pub(super) data: Option<Box<[u8]>>,
     pub(super) acl: Arc<[Acl]>,
-    pub(super) stat: NodeStat,
+    pub(super) stat: PersistedStat,
     children: Option<Box<HashSet<Arc<str>>>>,
 }
 
@@ -69,9 +70,9 @@ impl Image {
 
     fn put_system(&mut self, path: &str, acl: &[Acl], aversion: i32) {
         let acl = self.intern(acl);
-        let stat = NodeStat {
+        let stat = PersistedStat {
             aversion,
-            ..NodeStat::default()
+            ..PersistedStat::default()
         };
         // The parent was put just before.
         let _ = self.put(path, Some(Box::default()), acl, stat);
@@ -101,7 +102,7 @@ impl Image {
         path: &str,
         data: Option<Box<[u8]>>,
         acl: Arc<[Acl]>,
-        stat: NodeStat,
+        stat: PersistedStat,
     ) -> bool {
         let key: Arc<str> = path.into();
         if let Some(parent) = parent_of(path) {
@@ -113,7 +114,7 @@ impl Image {
                 .get_or_insert_default()
                 .insert(Arc::clone(&key));
         }
-        if let NodeKind::Ephemeral(session) = stat.kind() {
+        if let NodeKind::Ephemeral(session) = kind_of(stat.ephemeral_owner) {
             self.ephemerals
                 .entry(session.0)
                 .or_default()
@@ -174,7 +175,7 @@ impl Image {
         for owner in self.owners() {
             let Some(new) = new(owner) else { continue };
             for path in self.ephemerals.remove(&owner).unwrap_or_default() {
-                self.change(&path, |node| node.stat.owner = new);
+                self.change(&path, |node| node.stat.ephemeral_owner = new);
             }
         }
     }
@@ -238,7 +239,7 @@ impl Image {
             self.digest =
                 self.digest
                     .wrapping_sub(node_digest(&path, node.data.as_deref(), &node.stat));
-            if let NodeKind::Ephemeral(session) = node.stat.kind() {
+            if let NodeKind::Ephemeral(session) = kind_of(node.stat.ephemeral_owner) {
                 self.disown(session.0, &path);
             }
             waiting.extend(node.children.into_iter().flat_map(|set| *set));
@@ -339,16 +340,16 @@ impl Image {
             LoggedKind::Persistent => 0,
             LoggedKind::Ephemeral => header.session,
             LoggedKind::Container => CONTAINER_OWNER,
-            LoggedKind::Ttl(ttl_ms) => NodeStat::ttl_owner(*ttl_ms),
+            LoggedKind::Ttl(ttl_ms) => ttl_owner(*ttl_ms),
         };
-        let stat = NodeStat {
+        let stat = PersistedStat {
             czxid: header.zxid,
             mzxid: header.zxid,
             pzxid: header.zxid,
             ctime: header.time_ms,
             mtime: header.time_ms,
-            owner,
-            ..NodeStat::default()
+            ephemeral_owner: owner,
+            ..PersistedStat::default()
         };
         let acl = self.intern(acl);
         self.put(path, data.map(Into::into), acl, stat);

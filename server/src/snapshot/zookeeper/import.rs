@@ -11,7 +11,7 @@ use quorate_proto::SessionId;
 use tracing::{info, warn};
 
 use super::super::fault::{Fault, FileFault};
-use super::super::record::{NodeKind, NodeStat, NodeView, SessionRecord};
+use super::super::record::{NodeKind, NodeView, SessionRecord, kind_of, ttl_owner};
 use super::directory::{NamedFile, ZooKeeperDirs};
 use super::fingerprint::Fingerprint;
 use super::image::{CONFIG_PATH, Image};
@@ -19,6 +19,7 @@ use super::log_file::{End, LogFile, Position};
 use super::quota;
 use super::snapshot_file;
 use super::txn::{DIGEST_VERSION, LoggedRecord};
+use crate::tree::SessionInfo;
 
 /// How many snapshots are tried, as in ZooKeeper.
 const SNAPSHOTS_TRIED_MAX: usize = 100;
@@ -206,11 +207,13 @@ impl Import {
             .iter()
             .map(|(&id, &timeout_ms)| SessionRecord {
                 id: SessionId(id),
-                timeout_ms,
-                attach: 0,
-                last_seq: 0,
-                owner: None,
-                imported: true,
+                session: SessionInfo {
+                    timeout_ms,
+                    attach: 0,
+                    last_seq: 0,
+                    ticket: None,
+                    imported: true,
+                },
             })
     }
 }
@@ -520,7 +523,7 @@ fn adopt(
         image.change_owners(|owner| {
             let bits = owner.cast_unsigned();
             (bits >> 56 == OLD_TTL_MARK && bits << 8 != 0)
-                .then(|| NodeStat::ttl_owner((bits << 8 >> 8).cast_signed()))
+                .then(|| ttl_owner((bits << 8 >> 8).cast_signed()))
         });
     }
     let zxid = image.zxid;
@@ -537,9 +540,9 @@ fn adopt(
     }
     if let Some(node) = image
         .views()
-        .find(|node| node.stat.kind() == NodeKind::Unknown)
+        .find(|node| kind_of(node.stat.ephemeral_owner) == NodeKind::Unknown)
     {
-        let (path, owner) = (node.path.to_owned(), node.stat.owner);
+        let (path, owner) = (node.path.to_owned(), node.stat.ephemeral_owner);
         return Err(ImportError::UnknownType { path, owner });
     }
     quota::recount(image);
@@ -560,7 +563,7 @@ fn survey(image: &Image, report: &mut ImportReport, options: &ImportOptions) {
     report.sessions = image.sessions.len() as u64;
     report.ephemerals = image.ephemeral_count() as u64;
     for node in image.views() {
-        match node.stat.kind() {
+        match kind_of(node.stat.ephemeral_owner) {
             NodeKind::Container => report.containers += 1,
             NodeKind::Ttl(_) => report.ttl_nodes += 1,
             NodeKind::Persistent | NodeKind::Ephemeral(_) | NodeKind::Unknown => {}

@@ -10,12 +10,12 @@ use quorate_proto::{Acl, Id, Perms};
 use simd_adler32::Adler32;
 
 use super::super::fault::{Fault, FileFault};
-use super::super::record::NodeStat;
 use super::compression::{self, Compression};
 use super::image::Image;
 use super::jute::Fields;
 use super::source::Source;
 use super::txn::DIGEST_VERSION;
+use crate::tree::PersistedStat;
 
 /// `ZKSN`.
 pub(super) const MAGIC: i32 = 0x5a4b_534e;
@@ -183,9 +183,9 @@ fn read_nodes<R: Read>(
     Ok(lost_acls)
 }
 
-fn read_stat(bytes: &[u8; STAT_BYTES]) -> Result<NodeStat, Fault> {
+fn read_stat(bytes: &[u8; STAT_BYTES]) -> Result<PersistedStat, Fault> {
     let mut fields = Fields::new(bytes);
-    Ok(NodeStat {
+    Ok(PersistedStat {
         czxid: fields.long()?,
         mzxid: fields.long()?,
         ctime: fields.long()?,
@@ -193,7 +193,7 @@ fn read_stat(bytes: &[u8; STAT_BYTES]) -> Result<NodeStat, Fault> {
         version: fields.int()?,
         cversion: fields.int()?,
         aversion: fields.int()?,
-        owner: fields.long()?,
+        ephemeral_owner: fields.long()?,
         pzxid: fields.long()?,
     })
 }

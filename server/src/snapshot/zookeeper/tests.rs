@@ -7,7 +7,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::super::fault::Fault;
-use super::super::record::{NodeKind, NodeView};
+use super::super::record::{NodeKind, NodeView, kind_of};
 use super::log_file::{End, LogFile, Position};
 use super::txn::{LoggedKind, LoggedRecord, LoggedTxn};
 use super::*;
@@ -61,10 +61,10 @@ fn node_json(node: &NodeView<'_>, children: usize) -> Value {
             "czxid": node.stat.czxid, "mzxid": node.stat.mzxid, "ctime": node.stat.ctime,
             "mtime": node.stat.mtime, "version": node.stat.version,
             "cversion": node.stat.cversion, "aversion": node.stat.aversion,
-            "ephemeralOwner": node.stat.owner, "pzxid": node.stat.pzxid,
+            "ephemeralOwner": node.stat.ephemeral_owner, "pzxid": node.stat.pzxid,
             "dataLength": node.data.map_or(0, <[u8]>::len), "numChildren": children,
         },
-        "kind": match node.stat.kind() {
+        "kind": match kind_of(node.stat.ephemeral_owner) {
             NodeKind::Persistent => "persistent",
             NodeKind::Ephemeral(_) => "ephemeral",
             NodeKind::Container => "container",
@@ -72,7 +72,7 @@ fn node_json(node: &NodeView<'_>, children: usize) -> Value {
             NodeKind::Unknown => "unknown",
         },
     });
-    if let NodeKind::Ttl(ttl_ms) = node.stat.kind() {
+    if let NodeKind::Ttl(ttl_ms) = kind_of(node.stat.ephemeral_owner) {
         value["ttl_ms"] = json!(ttl_ms);
     }
     value
@@ -105,7 +105,7 @@ fn assert_is_as_expected(import: &Import, name: &str) {
     let sessions: Vec<_> = import
         .sessions()
         .map(|session| {
-            json!({"id": format!("{:#x}", session.id.0), "timeout_ms": session.timeout_ms})
+            json!({"id": format!("{:#x}", session.id.0), "timeout_ms": session.session.timeout_ms})
         })
         .collect();
     assert_eq!(Value::from(sessions), expected["sessions"]);
