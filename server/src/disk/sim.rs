@@ -75,6 +75,7 @@ struct Faults {
     space: Option<u64>,
     lie_about_sync: bool,
     stalled: bool,
+    waiting: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -132,6 +133,11 @@ impl SimDisk {
     /// From now on syncs of content wait for [`SimDisk::resume_syncs`].
     pub(crate) fn stall_syncs(&self) {
         self.world().faults.stalled = true;
+    }
+
+    /// Syncs that wait for the end of a stall.
+    pub(crate) fn syncs_waiting(&self) -> u64 {
+        self.world().faults.waiting
     }
 
     /// Ends a stall.
@@ -486,9 +492,11 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.disk.world();
+        world.faults.waiting += 1;
         while world.faults.stalled {
             self.disk.shared.resumed.wait(&mut world);
         }
+        world.faults.waiting -= 1;
         if world.operate()? {
             return Err(power_is_gone());
         }

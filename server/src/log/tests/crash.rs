@@ -53,6 +53,35 @@ fn acknowledged_writes_survive_a_cut_at_every_write_and_sync() {
     }
 }
 
+/// A kill leaves what was written and not synced, and names that are not durable. The next
+/// process sees them; what it believes must hold when the power fails a moment later.
+#[test]
+fn what_a_killed_process_left_is_made_durable_before_it_is_believed() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for cut in (0..400).step_by(2) {
+        for _ in 0..6 {
+            let mut life = Life::new(11);
+            let disk = SimDisk::new();
+            disk.cut_after(cut);
+            let Ok(log) = life.reopen(&disk) else {
+                continue;
+            };
+            life.run(&log, 60, 1);
+            log.close();
+            let disk = disk.kill();
+            disk.cut_after(rng.random_range(0..25));
+            if let Ok(log) = open_with(&disk, life.options().clone()) {
+                let why = life.check(&log);
+                why.unwrap_or_else(|why| panic!("cut after {cut}: {why}"));
+                life.run(&log, 20, 1);
+                log.close();
+            }
+            let last = life.reopen(&disk.crash(rng.random()));
+            drop(last.unwrap_or_else(|why| panic!("cut after {cut}: {why}")));
+        }
+    }
+}
+
 /// The same test finds a disk that says "synced" and is not: it can see what it looks for.
 #[test]
 fn the_check_goes_red_on_a_disk_that_lies() {

@@ -1,6 +1,7 @@
 //! What stands in the files is not what was written.
 
-use super::super::format::{FrameBuf, Record, Salt, SegmentHeader};
+use super::super::format::{FRAMES_START, FrameBuf, Record, Salt, SegmentHeader};
+use super::super::scan::Scan;
 use super::*;
 use crate::disk::DiskFile;
 
@@ -176,40 +177,59 @@ fn an_existing_log_keeps_its_cluster_and_a_foreign_segment_is_refused() {
 #[test]
 fn frames_forged_in_an_entry_do_not_turn_a_torn_tail_into_damage() {
     let disk = SimDisk::new();
-    let log = open(&disk);
-    append(&log, entries(0..3, 1)).unwrap();
-    let mut forged = FrameBuf::default();
-    let mut body = Vec::new();
-    for number in 0..20 {
-        forged.clear(0);
-        forged.put(Record::Vote(b"mallory"));
-        body.extend_from_slice(forged.seal(1, number, Salt { header: 0, body: 0 }));
-    }
-    // One of eight paddings puts the forged frames where frames can start.
-    let bodies = (0..8).map(|pad| [vec![0; pad], body.clone()].concat().into());
-    let forged = bodies.zip(3..).map(|(body, index)| LogEntry {
-        index,
-        term: 1,
-        body,
-    });
     let large = LogOptions {
         segment_bytes: 64 << 10,
         first_segment_bytes: 64 << 10,
         ..options()
     };
-    append(&log, forged.collect()).unwrap();
+    let log = open_with(&disk, large.clone()).unwrap();
+    append(&log, entries(0..3, 1)).unwrap();
+    let path = segments(&disk).remove(0);
+    let mut frame = FrameBuf::default();
+    let mut forged = Vec::new();
+    for number in 0..20 {
+        frame.clear(0);
+        frame.put(Record::Vote(b"mallory"));
+        let without_salt = Salt { header: 0, body: 0 };
+        forged.extend_from_slice(frame.seal(1, number, without_salt));
+    }
+    // One of eight paddings puts them where frames can start.
+    let padded = (0..8).map(|pad| [vec![0; pad], forged.clone()].concat().into());
+    let entry = |(body, index)| LogEntry {
+        index,
+        term: 1,
+        body,
+    };
+    append(&log, padded.zip(3..).map(entry).collect()).unwrap();
     drop(log);
-    let path = segments(&disk).pop().unwrap();
     let frames = frame_starts(&content(&disk, &path));
-    let real = frames.iter().rfind(|at| {
-        // The frame that holds the forged ones: its segment is the file's own, its start first.
-        frames.iter().all(|other| other >= at) || frames[..2].contains(at)
-    });
-    disk.flip(&path, real.unwrap() + 33, 1);
+    assert!(
+        frames.len() >= 3 + 20,
+        "the forged ones stand where frames can"
+    );
+    disk.flip(&path, frames[2] + 33, 1);
     let log = open_with(&disk, large).unwrap();
     assert_eq!(read_all(&log), entries(0..3, 1));
     assert!(log.state().torn_tail.is_some());
     assert_eq!(log.state().vote, None);
+}
+
+#[test]
+fn a_frame_of_another_segment_is_none_even_with_the_same_salt() {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/")).unwrap();
+    let file = disk.create(Path::new("/f")).unwrap();
+    let salt = Salt { header: 1, body: 2 };
+    let mut frame = FrameBuf::default();
+    frame.clear(0);
+    file.write_at(frame.seal(7, 5, salt), FRAMES_START).unwrap();
+    let found = |segment, number| {
+        let mut scan = Scan::new(file.as_ref(), segment, salt, number).unwrap();
+        scan.next().unwrap().is_some()
+    };
+    assert!(found(7, 5));
+    assert!(!found(8, 5));
+    assert!(!found(7, 4));
 }
 
 #[test]

@@ -118,9 +118,7 @@ fn a_caller_waits_while_the_queue_is_full() {
         })
     };
     // Three fit; the fourth makes it wait.
-    while log.shared.state.lock().waiting_for_room == 0 {
-        std::thread::yield_now();
-    }
+    wait_until(|| log.shared.state.lock().waiting_for_room > 0);
     assert_eq!(log.state().last, Some((1, 2)));
     disk.resume_syncs();
     writer.join().unwrap();

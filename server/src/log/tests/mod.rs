@@ -94,3 +94,10 @@ fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     paths.sort();
     paths
 }
+
+/// For what another thread is about to do.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        std::thread::yield_now();
+    }
+}
