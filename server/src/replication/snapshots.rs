@@ -19,11 +19,15 @@ use tokio::sync::watch;
 use super::entry;
 use super::machine::Restored;
 use super::start::{StartError, Surroundings, io_at};
-use super::transfer;
 use super::types::{LogId, StoredMembership, Types, log_id};
 use crate::config::Config;
-use crate::snapshot::{Fault, FileFault, LogReach, SnapshotMeta, SnapshotName, SnapshotStore};
+use crate::snapshot::{
+    CapturedAt, Fault, FileFault, LogReach, SnapshotMeta, SnapshotName, SnapshotStore,
+};
 use crate::tree::{Capture, State};
+
+/// Which rules of apply this version knows, at most (R25).
+const LEVEL_MAX: u32 = 0;
 
 type Meta = SnapshotMetaOf<Types>;
 type Snapshot = SnapshotOf<Types, SnapshotFile>;
@@ -75,12 +79,11 @@ impl Snapshots {
         cluster_id: [u8; 16],
         log: Option<LogReach>,
     ) -> Result<(Arc<Snapshots>, Option<Restored>), StartError> {
-        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)
-            .map_err(io_at(dir))?;
+        let store = SnapshotStore::open(around.disk.clone(), dir, LEVEL_MAX).map_err(io_at(dir))?;
         let loaded = store.load_newest(log, |store, name| {
-            let (state, meta) = transfer::load(store, name)?;
-            let meta = restored_meta(&meta).map_err(|fault| fault.at(&store.path(name), 0))?;
-            Ok::<_, FileFault>((state, meta, name))
+            let loaded = store.load_state(name, true)?;
+            let meta = engine_meta(&loaded.meta).map_err(|fault| fault.at(&store.path(name), 0))?;
+            Ok::<_, FileFault>((loaded.state, meta, name))
         })?;
         let mut known = Vec::new();
         let mut restored = None;
@@ -115,10 +118,9 @@ impl Snapshots {
         cluster_id: [u8; 16],
         state: &State,
     ) -> io::Result<()> {
-        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)?;
-        let capture = state.capture();
-        let meta = file_meta(cluster_id, &capture, &Meta::default());
-        transfer::write(&store, capture, &meta).map(|_| ())
+        let store = SnapshotStore::open(around.disk.clone(), dir, LEVEL_MAX)?;
+        let at = captured_at(cluster_id, &Meta::default());
+        store.write(state.capture(), at).map(|_| ())
     }
 
     /// Hears of every attempt to write one.
@@ -178,8 +180,8 @@ impl Snapshots {
     /// Writes one, takes note of it, and tells those who wait. The newest there is, after that.
     fn write(&self, capture: Capture, meta: &Meta) -> Option<Snapshot> {
         let began = self.around.clock.monotonic();
-        let file = file_meta(self.cluster_id, &capture, meta);
-        let written = transfer::write(&self.store, capture, &file);
+        let at = captured_at(self.cluster_id, meta);
+        let written = self.store.write(capture, at);
         let took = self.around.clock.monotonic().saturating_sub(began);
         let error = match written {
             Ok(name) => {
@@ -241,20 +243,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
-/// What openraft knows of a snapshot, as the file says it.
-fn file_meta(cluster_id: [u8; 16], capture: &Capture, meta: &Meta) -> SnapshotMeta {
-    SnapshotMeta {
+/// What openraft knows of a snapshot, in the words of the file.
+fn captured_at(cluster_id: [u8; 16], meta: &Meta) -> CapturedAt {
+    CapturedAt {
         cluster_id,
-        cluster_key: capture.cluster_key(),
-        level: capture.level(),
-        zxid: capture.zxid().0,
         last_log: meta.last_log_id.map(|id| (id.leader_id.term, id.index)),
         membership: entry::encode_stored_membership(&meta.last_membership),
-        digest: capture.digest(),
     }
 }
 
-fn restored_meta(file: &SnapshotMeta) -> Result<Meta, Fault> {
+/// And back.
+fn engine_meta(file: &SnapshotMeta) -> Result<Meta, Fault> {
     let last_membership = entry::decode_stored_membership(&file.membership)
         .map_err(|_| Fault::Malformed("a membership that cannot be"))?;
     Ok(Meta {

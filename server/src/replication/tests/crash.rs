@@ -40,7 +40,10 @@ async fn live(world: &World) -> Known {
                 let _ = server.replication.snapshot().await;
             }
         }
-        server.heard.outcomes(usize::try_from(WRITES).unwrap() + 1).await;
+        server
+            .heard
+            .outcomes(usize::try_from(WRITES).unwrap() + 1)
+            .await;
     };
     tokio::select! {
         () = work => {}
@@ -71,7 +74,11 @@ async fn check(world: &World, known: Known, what: &str) -> u64 {
         match found.last_seq {
             0 => assert_eq!(server.data("/a"), None, "{what}"),
             1 => assert_eq!(server.data("/a").unwrap(), b"first", "{what}"),
-            n => assert_eq!(server.data("/a").unwrap(), n.to_string().as_bytes(), "{what}"),
+            n => assert_eq!(
+                server.data("/a").unwrap(),
+                n.to_string().as_bytes(),
+                "{what}"
+            ),
         }
     }
     let digest = server.digest();

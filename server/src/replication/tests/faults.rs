@@ -36,7 +36,10 @@ async fn after_a_failed_sync_nothing_is_acknowledged_that_is_not_on_disk_and_rea
         "{refused:?}"
     );
     let read = server.replication.read_index().await;
-    assert!(matches!(read, Err(Unavailable::DiskFailed { .. })), "{read:?}");
+    assert!(
+        matches!(read, Err(Unavailable::DiskFailed { .. })),
+        "{read:?}"
+    );
     let snapshot = server.replication.snapshot().await;
     assert_eq!(snapshot, Err(SnapshotFailed::Stopped));
     server.replication.stop().await;
@@ -78,7 +81,10 @@ async fn a_queue_behind_a_stalled_disk_fills_and_refuses_and_loses_nothing() {
     assert!(server.replication.queue().held_bytes() <= QUEUE_BYTES_MAX);
     assert_eq!(server.heard.heard.lock().outcomes.len(), 2);
     world.disk.resume_syncs();
-    server.heard.outcomes(usize::try_from(seq).unwrap() + 1).await;
+    server
+        .heard
+        .outcomes(usize::try_from(seq).unwrap() + 1)
+        .await;
     assert_eq!(server.state().session(session).unwrap().last_seq, seq);
     assert_eq!(server.replication.queue().held_bytes(), 0);
 }
@@ -120,7 +126,10 @@ async fn append(world: &World, body: &'static [u8]) {
         body: bytes::Bytes::from_static(body),
     };
     let (done, written) = tokio::sync::oneshot::channel();
-    log.append(vec![entry], Box::new(move |result| done.send(result).unwrap()));
+    log.append(
+        vec![entry],
+        Box::new(move |result| done.send(result).unwrap()),
+    );
     written.await.unwrap().unwrap();
     log.close();
 }
@@ -180,7 +189,10 @@ async fn a_log_without_an_identity_is_refused() {
     let identity = Path::new("/nowhere/quorate-tests/quorate/identity");
     world.disk.remove(identity).unwrap();
     let error = world.try_start().await.map(|_| ()).unwrap_err();
-    assert!(matches!(error, StartError::IdentityMissing { .. }), "{error}");
+    assert!(
+        matches!(error, StartError::IdentityMissing { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

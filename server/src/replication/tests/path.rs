@@ -120,7 +120,10 @@ async fn a_jump_of_the_calendar_changes_mtimes_only() {
     for (seq, wall_ms) in (2..).zip([5_000_000, 1_000, 9_000_000_000, 0]) {
         world.clock.set_wall_ms(wall_ms);
         server.set(session, seq, "/a", b"x");
-        server.heard.outcomes(usize::try_from(seq).unwrap() + 1).await;
+        server
+            .heard
+            .outcomes(usize::try_from(seq).unwrap() + 1)
+            .await;
         let stat = server.state().tree().read("/a").node().unwrap().stat();
         assert_eq!(stat.mtime, wall_ms);
         let now = server.state().applied_zxid();
@@ -161,14 +164,20 @@ async fn a_restart_from_snapshots_and_a_purged_log_finds_everything() {
         for n in 1..=10 {
             let seq = 1 + round * 10 + n;
             server.set(session, seq, "/a", format!("{seq}").as_bytes());
-            server.heard.outcomes(usize::try_from(seq).unwrap() + 1).await;
+            server
+                .heard
+                .outcomes(usize::try_from(seq).unwrap() + 1)
+                .await;
         }
         server.replication.snapshot().await.unwrap();
     }
     assert_eq!(server.metrics.snapshots.get(), 5);
     let purged = server.replication.log.state().purged.unwrap();
     let last = server.replication.last_log().unwrap();
-    assert!(purged.1 > 20 && purged.1 < last.index, "{purged:?} {last:?}");
+    assert!(
+        purged.1 > 20 && purged.1 < last.index,
+        "{purged:?} {last:?}"
+    );
     let digest = server.digest();
     server.replication.stop().await;
     drop(server);
