@@ -37,6 +37,7 @@ pub(super) struct Parts {
     state: Arc<State>,
     progress: Arc<Progress>,
     machine: Machine,
+    applied_term: Option<u64>,
 }
 
 impl Parts {
@@ -48,6 +49,7 @@ impl Parts {
     ) -> Parts {
         let progress = Arc::new(Progress::default());
         let state = prepared.restored.state.clone();
+        let applied = prepared.restored.applied;
         let machine = Machine::new(
             prepared.restored,
             deliver,
@@ -67,6 +69,7 @@ impl Parts {
             state,
             progress,
             machine,
+            applied_term: applied.map(|applied| applied.leader_id.term),
         }
     }
 
@@ -79,7 +82,7 @@ impl Parts {
         runtime: &Handle,
     ) -> Result<Replication, StartError> {
         let (node_id, machine) = (self.node_id, self.machine);
-        let store = LogStore::new(self.log.clone());
+        let store = LogStore::new(self.log.clone(), node_id, self.applied_term);
         let engine = runtime.spawn(async move { engine(node_id, store, machine).await });
         let raft = match engine.await {
             Ok(Ok(raft)) => raft,

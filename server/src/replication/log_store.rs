@@ -24,11 +24,20 @@ const READ_CHUNK: usize = 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct LogStore {
     log: Arc<Log>,
+    /// No vote is older than this one.
+    oldest_vote: Option<Vote>,
 }
 
 impl LogStore {
-    pub(super) fn new(log: Arc<Log>) -> LogStore {
-        LogStore { log }
+    /// The log of `node_id`, whose snapshot ends in term `applied_term`.
+    ///
+    /// A log whose end was lost (`forceSync=no` and a power failure) may have lost votes that the
+    /// snapshot proves: such a term must not be led twice, or zxids would be given out twice.
+    pub(super) fn new(log: Arc<Log>, node_id: u64, applied_term: Option<u64>) -> LogStore {
+        LogStore {
+            log,
+            oldest_vote: applied_term.map(|term| Vote::new(term, node_id)),
+        }
     }
 
     fn last(&self) -> Option<LogId> {
@@ -123,9 +132,16 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        let vote = self.log.state().vote;
-        vote.map(|vote| entry::decode_vote(&vote).map_err(invalid))
-            .transpose()
+        let vote = match self.log.state().vote {
+            Some(bytes) => Some(entry::decode_vote(&bytes).map_err(invalid)?),
+            None => None,
+        };
+        let term = |vote: &Option<Vote>| vote.map(|vote| vote.leader_id.term);
+        Ok(if term(&vote) < term(&self.oldest_vote) {
+            self.oldest_vote
+        } else {
+            vote
+        })
     }
 }
 

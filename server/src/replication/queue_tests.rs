@@ -1,1 +1,183 @@
+use std::borrow::Cow;
 
+use quorate_proto::{SessionId, Version};
+
+use super::*;
+use crate::tree::CallerBuf;
+use crate::tree::txn::{Op, Origin, Txn};
+
+fn push(queue: &ProposeQueue, seq: u64, bytes: usize) -> Result<(), Refused> {
+    let caller = CallerBuf::new(&[], false);
+    let data = vec![7; bytes];
+    queue.push(&Proposal {
+        origin: Origin {
+            session: SessionId(1),
+            attach: 1,
+            seq,
+        },
+        caller: caller.as_caller(),
+        txn: Txn::Op(Op::SetData {
+            path: "/a".into(),
+            data: Some(Cow::Owned(data)),
+            version: Version::ANY,
+            enforce_quota: false,
+        }),
+    })
+}
+
+fn next(queue: &ProposeQueue) -> Next {
+    queue.next(|count| Header {
+        wall_ms: 5,
+        count,
+        applied: None,
+    })
+}
+
+/// Takes the next entry out: its flight, and the numbers of its requests.
+fn sent(queue: &ProposeQueue) -> Option<(u64, Vec<u64>, usize)> {
+    let (flight, body) = match next(queue) {
+        Next::Send { flight, body } | Next::Resend { flight, body } => (flight, body),
+        Next::Sleep | Next::End => return None,
+    };
+    let (header, mut rest) = Header::split(0, &body).unwrap();
+    let seqs: Vec<u64> = (0..header.count)
+        .map(|_| Proposal::decode(&mut rest).unwrap().origin.seq)
+        .collect();
+    assert!(rest.is_empty());
+    Some((flight, seqs, body.len()))
+}
+
+#[test]
+fn what_waits_leaves_as_one_entry_in_order() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    for seq in 1..=5 {
+        push(&queue, seq, 10).unwrap();
+    }
+    let (_, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1, 2, 3, 4, 5]);
+    assert!(sent(&queue).is_none());
+}
+
+#[test]
+fn an_entry_holds_a_thousand_requests_at_most() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    for seq in 1..=2500 {
+        push(&queue, seq, 10).unwrap();
+    }
+    let lens: Vec<usize> = (0..3).map(|_| sent(&queue).unwrap().1.len()).collect();
+    assert_eq!(lens, [1000, 1000, 500]);
+}
+
+#[test]
+fn a_request_over_the_limit_of_an_entry_travels_alone() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    push(&queue, 1, 10).unwrap();
+    push(&queue, 2, 2 * ENTRY_BYTES_MAX).unwrap();
+    push(&queue, 3, 10).unwrap();
+    let entries: Vec<_> = (0..3).map(|_| sent(&queue).unwrap().1).collect();
+    assert_eq!(entries, [vec![1], vec![2], vec![3]]);
+}
+
+#[test]
+fn entries_stay_below_their_size_when_requests_do() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    for seq in 1..=40 {
+        push(&queue, seq, 100_000).unwrap();
+    }
+    let mut seqs = Vec::new();
+    loop {
+        let Some((flight, entry, len)) = sent(&queue) else {
+            break;
+        };
+        assert!(len <= ENTRY_BYTES_MAX, "{len}");
+        seqs.extend(entry);
+        queue.landed(flight, Landing::Applied);
+    }
+    assert_eq!(seqs, (1..=40).collect::<Vec<_>>());
+    assert_eq!(queue.held_bytes(), 0, "all bytes were given back");
+}
+
+#[test]
+fn a_full_queue_refuses_until_something_landed() {
+    let queue = ProposeQueue::new(10_000);
+    push(&queue, 1, 6_000).unwrap();
+    let refused = push(&queue, 2, 6_000).unwrap_err();
+    assert!(matches!(refused, Refused::Full { limit: 10_000, .. }));
+    let (flight, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1], "nothing of the refused one is left");
+    assert!(push(&queue, 2, 6_000).is_err(), "what flies counts too");
+    queue.landed(flight, Landing::Applied);
+    push(&queue, 2, 6_000).unwrap();
+}
+
+#[test]
+fn only_so_many_entries_fly() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let mut flights = Vec::new();
+    for seq in 0.. {
+        push(&queue, seq, 1).unwrap();
+        match sent(&queue) {
+            Some((flight, ..)) => flights.push(flight),
+            None => break,
+        }
+    }
+    assert_eq!(flights.len(), FLIGHTS_MAX);
+    queue.landed(flights[0], Landing::Applied);
+    assert!(sent(&queue).is_some());
+}
+
+/// Entries fly together; the engine refuses the first and takes the second, then it is back.
+#[test]
+fn refused_entries_leave_again_first_and_in_order() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let flights: Vec<u64> = (1..=3)
+        .map(|seq| {
+            push(&queue, seq, 1).unwrap();
+            sent(&queue).unwrap().0
+        })
+        .collect();
+    push(&queue, 4, 1).unwrap();
+    queue.landed(flights[0], Landing::Refused);
+    assert!(sent(&queue).is_none(), "the others have not landed");
+    queue.landed(flights[1], Landing::Applied);
+    queue.landed(flights[2], Landing::Refused);
+    let again = sent(&queue).unwrap();
+    assert_eq!((again.0, again.1), (flights[0], vec![1]));
+    assert!(sent(&queue).is_none(), "one at a time");
+    queue.landed(flights[0], Landing::Refused);
+    let again = sent(&queue).unwrap();
+    assert_eq!(again.1, [1]);
+    queue.landed(flights[0], Landing::Applied);
+    let again = sent(&queue).unwrap();
+    assert_eq!(again.1, [3]);
+    queue.landed(flights[2], Landing::Applied);
+    assert_eq!(sent(&queue).unwrap().1, [4]);
+}
+
+#[test]
+fn a_closed_queue_lets_out_what_waits_and_ends() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    push(&queue, 1, 1).unwrap();
+    queue.close(Unavailable::Stopping);
+    assert_eq!(
+        push(&queue, 2, 1),
+        Err(Refused::Unavailable(Unavailable::Stopping))
+    );
+    let (flight, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1]);
+    assert!(matches!(next(&queue), Next::Sleep));
+    queue.landed(flight, Landing::Applied);
+    assert!(matches!(next(&queue), Next::End));
+}
+
+#[test]
+fn a_lost_entry_ends_everything() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    push(&queue, 1, 1).unwrap();
+    let (flight, ..) = sent(&queue).unwrap();
+    push(&queue, 2, 1).unwrap();
+    queue.landed(flight, Landing::Lost);
+    assert!(matches!(next(&queue), Next::End));
+    assert!(push(&queue, 3, 1).is_err());
+    assert_eq!(queue.held_bytes(), 0);
+}

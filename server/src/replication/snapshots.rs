@@ -19,13 +19,15 @@ use tokio::sync::watch;
 use super::entry;
 use super::machine::Restored;
 use super::start::{StartError, Surroundings, io_at};
-use super::transfer;
 use super::types::{LogId, StoredMembership, Types, log_id};
 use crate::config::Config;
 use crate::snapshot::{
-    CapturedAt, Fault, FileFault, LoadedState, LogReach, SnapshotMeta, SnapshotName, SnapshotStore,
+    CapturedAt, Fault, FileFault, LogReach, SnapshotMeta, SnapshotName, SnapshotStore,
 };
 use crate::tree::{Capture, State};
+
+/// Which rules of apply this version knows, at most (R25).
+const LEVEL_MAX: u32 = 0;
 
 type Meta = SnapshotMetaOf<Types>;
 type Snapshot = SnapshotOf<Types, SnapshotFile>;
@@ -77,13 +79,12 @@ impl Snapshots {
         cluster_id: [u8; 16],
         log: Option<LogReach>,
     ) -> Result<(Arc<Snapshots>, Option<Restored>), StartError> {
-        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)
-            .map_err(io_at(dir))?;
+        let store = SnapshotStore::open(around.disk.clone(), dir, LEVEL_MAX).map_err(io_at(dir))?;
         let check_digest = config.digest_enabled;
         let loaded = store.load_newest(log, |store, name| {
-            let LoadedState { state, meta } = store.load_state(name, check_digest)?;
-            let meta = restored_meta(&meta).map_err(|fault| fault.at(&store.path(name), 0))?;
-            Ok::<_, FileFault>((state, meta, name))
+            let loaded = store.load_state(name, check_digest)?;
+            let meta = engine_meta(&loaded.meta).map_err(|fault| fault.at(&store.path(name), 0))?;
+            Ok::<_, FileFault>((loaded.state, meta, name))
         })?;
         let mut known = Vec::new();
         let mut restored = None;
@@ -118,10 +119,9 @@ impl Snapshots {
         cluster_id: [u8; 16],
         state: &State,
     ) -> io::Result<()> {
-        let store = SnapshotStore::open(around.disk.clone(), dir, transfer::LEVEL_MAX)?;
-        let capture = state.capture();
+        let store = SnapshotStore::open(around.disk.clone(), dir, LEVEL_MAX)?;
         let at = captured_at(cluster_id, &Meta::default());
-        store.write(capture, at).map(|_| ())
+        store.write(state.capture(), at).map(|_| ())
     }
 
     /// Hears of every attempt to write one.
@@ -181,7 +181,8 @@ impl Snapshots {
     /// Writes one, takes note of it, and tells those who wait. The newest there is, after that.
     fn write(&self, capture: Capture, meta: &Meta) -> Option<Snapshot> {
         let began = self.around.clock.monotonic();
-        let written = self.store.write(capture, captured_at(self.cluster_id, meta));
+        let at = captured_at(self.cluster_id, meta);
+        let written = self.store.write(capture, at);
         let took = self.around.clock.monotonic().saturating_sub(began);
         let error = match written {
             Ok(name) => {
@@ -243,7 +244,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
-/// What openraft knows of a snapshot, as the file says it.
+/// What openraft knows of a snapshot, in the words of the file.
 fn captured_at(cluster_id: [u8; 16], meta: &Meta) -> CapturedAt {
     CapturedAt {
         cluster_id,
@@ -252,7 +253,8 @@ fn captured_at(cluster_id: [u8; 16], meta: &Meta) -> CapturedAt {
     }
 }
 
-fn restored_meta(file: &SnapshotMeta) -> Result<Meta, Fault> {
+/// And back.
+fn engine_meta(file: &SnapshotMeta) -> Result<Meta, Fault> {
     let last_membership = entry::decode_stored_membership(&file.membership)
         .map_err(|_| Fault::Malformed("a membership that cannot be"))?;
     Ok(Meta {
