@@ -1,6 +1,7 @@
 //! `quorate export-datadir`: the way back to Apache ZooKeeper.
 
 use quorate_server::Config;
+use quorate_server::snapshot::zookeeper::ExportOptions;
 
 use crate::cli::ExportArgs;
 use crate::codes;
@@ -14,16 +15,27 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     if let Some(dir) = &args.data_dir {
         config.data_dir.clone_from(dir);
     }
-    let report = quorate_server::export_datadir(&config, &args.to).map_err(|error| {
+    crate::logging::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| {
+            Failure::new(&codes::UNEXPECTED, "cannot start threads").detail(error.to_string())
+        })?;
+    let options = ExportOptions::default();
+    let exported = quorate_server::export_datadir(config, &args.to, &options);
+    let report = runtime.block_on(exported).map_err(|error| {
         Failure::from_error(&codes::EXPORT, &error)
             .help("stop the server, and name its directory with --data-dir")
     })?;
+    for warning in &report.warnings {
+        crate::say(&format!("warning: {warning}"));
+    }
     crate::say(&format!(
         "{} znodes and {} sessions up to zxid {:#x}: Apache ZooKeeper can start with dataDir={}",
-        report.znodes,
+        report.nodes,
         report.sessions,
         report.zxid,
         args.to.display()
     ));
-    crate::data(&format!("{}\n", report.snapshot.display()))
+    crate::data(&format!("{}\n", report.file.display()))
 }

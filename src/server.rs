@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Instant;
 
-use quorate_server::{Config, Server, StartError};
+use quorate_server::{Config, Server, StartError, StorageTrouble};
 
 use crate::cli::ServerArgs;
 use crate::codes;
@@ -94,7 +94,10 @@ async fn serve(config: Config, start: Instant) -> Result<(), Failure> {
     }
     crate::say(&format!("ready in {} ms", start.elapsed().as_millis()));
     let signal = tokio::select! {
-        outcome = server.wait() => return outcome.map_err(|error| failure(&error)),
+        failed = server.wait() => {
+            return Err(Failure::from_error(&codes::DISK, &failed)
+                .help("the log has the cause above; nothing acknowledged is lost"));
+        }
         signal = signals.next() => signal,
     };
     tracing::info!(signal, "stopping");
@@ -149,11 +152,16 @@ impl Signals {
 /// The one place that knows which failure of the library ends with which code.
 fn failure(error: &StartError) -> Failure {
     match error {
-        StartError::DataDir { .. } => Failure::from_error(&codes::DATA_DIR, error)
-            .help("name another with --data-dir, or give this user the right to write there"),
         StartError::Bind { .. } => Failure::from_error(&codes::BIND, error)
             .help("another server may be running: `quorate 4lw srvr`; or choose another --listen"),
-        _ => Failure::from_error(&codes::DISK, error),
+        StartError::Storage(storage) => match storage.trouble() {
+            StorageTrouble::Directory => Failure::from_error(&codes::DATA_DIR, error)
+                .help("name another with --data-dir, or give this user the right to write there"),
+            StorageTrouble::Mismatch => Failure::from_error(&codes::CONFIG, error),
+            StorageTrouble::Data => Failure::from_error(&codes::DISK, error),
+            _ => Failure::from_error(&codes::UNEXPECTED, error),
+        },
+        _ => Failure::from_error(&codes::UNEXPECTED, error),
     }
 }
 

@@ -38,4 +38,7 @@ mod clock;
 mod metrics;
 
 pub use crate::config::Config;
-pub use crate::node::{Server, ServerFailed, StartError};
+pub use crate::node::{
+    ExportDataDirError, Server, ServerFailed, StartError, StorageError, StorageTrouble,
+    export_datadir,
+};

@@ -49,13 +49,24 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let mut task = Task { stream, conn, shared, inbound: BytesMut::new(), writing: BytesMut::new() };
+    let mut task = Task {
+        stream,
+        conn,
+        shared,
+        inbound: BytesMut::new(),
+        writing: BytesMut::new(),
+    };
     let end = tokio::select! {
         biased;
         () = stop.cancelled() => End::Now,
         end = task.run() => end,
     };
-    let Task { stream, conn, shared, .. } = task;
+    let Task {
+        stream,
+        conn,
+        shared,
+        ..
+    } = task;
     shared.pipeline.gone(&conn);
     if end == End::Linger {
         linger(stream).await;
@@ -91,7 +102,10 @@ impl Task {
             }
             Ok(None) => return End::Now,
             Ok(Some(First::Word(answer))) => {
-                self.conn.outbox.lock().queue(|out| out.extend_from_slice(&answer));
+                self.conn
+                    .outbox
+                    .lock()
+                    .queue(|out| out.extend_from_slice(&answer));
                 return match self.flush_all().await {
                     true => End::Linger,
                     false => End::Now,
@@ -103,7 +117,11 @@ impl Task {
             true => self.requests().await,
             false => {
                 let refused = self.conn.outbox.lock().fate() == Fate::CloseAfterFlush;
-                if refused && self.flush_all().await { End::Linger } else { End::Now }
+                if refused && self.flush_all().await {
+                    End::Linger
+                } else {
+                    End::Now
+                }
             }
         }
     }
@@ -150,7 +168,9 @@ impl Task {
             }
             _ => return false,
         };
-        let Connected::Waits { at_most } = connected else { return false };
+        let Connected::Waits { at_most } = connected else {
+            return false;
+        };
         // Whatever the client sent behind stays unread until it has a session.
         let wait = async {
             loop {
@@ -265,7 +285,9 @@ impl Task {
                 }
                 let frames = outbox.take(&mut self.writing);
                 drop(outbox);
-                self.shared.pipeline.sent(&self.conn, frames, self.writing.len());
+                self.shared
+                    .pipeline
+                    .sent(&self.conn, frames, self.writing.len());
             }
             let written = write_some(&self.stream, &self.writing)?;
             if written == 0 {
@@ -293,7 +315,9 @@ impl Task {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), all).await.unwrap_or(false)
+        tokio::time::timeout(Duration::from_secs(10), all)
+            .await
+            .unwrap_or(false)
     }
 
     fn log_close(&self, reason: CloseReason) {

@@ -66,7 +66,10 @@ impl Counts {
         }
         *count += 1;
         open.in_all += 1;
-        Some(Place { counts: self.clone(), address })
+        Some(Place {
+            counts: self.clone(),
+            address,
+        })
     }
 }
 
@@ -86,7 +89,11 @@ impl Drop for Place {
 /// Binds an address with the options that servers want. Call it inside the runtime that is to
 /// serve the listener.
 pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restart must not wait for the sockets of its former life to time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -156,7 +163,9 @@ impl Listener {
             return;
         }
         let identities = Identities::of_address(address, self.skip_acl);
-        let conn = self.sessions.accept(SocketAddr::new(address, peer.port()), identities);
+        let conn = self
+            .sessions
+            .accept(SocketAddr::new(address, peer.port()), identities);
         let (shared, stop) = (self.shared.clone(), stop.clone());
         tasks.spawn(async move {
             connection::serve(stream, conn, shared, stop).await;
@@ -180,7 +189,11 @@ mod tests {
     use super::*;
 
     fn counts(per_address: u32, in_all: u32) -> Arc<Counts> {
-        Arc::new(Counts { per_address, in_all, open: Mutex::default() })
+        Arc::new(Counts {
+            per_address,
+            in_all,
+            open: Mutex::default(),
+        })
     }
 
     fn address(last: u8) -> IpAddr {
@@ -194,7 +207,10 @@ mod tests {
         let second = counts.take(address(1));
         assert!(first.is_some() && second.is_some());
         assert!(counts.take(address(1)).is_none());
-        assert!(counts.take(address(2)).is_some(), "another address has its own");
+        assert!(
+            counts.take(address(2)).is_some(),
+            "another address has its own"
+        );
         drop(first);
         assert!(counts.take(address(1)).is_some());
     }
@@ -207,6 +223,9 @@ mod tests {
         assert!(counts.take(address(3)).is_none());
         drop(places);
         assert!(counts.take(address(3)).is_some());
-        assert!(counts.open.lock().by_address.is_empty(), "nothing is kept of who has gone");
+        assert!(
+            counts.open.lock().by_address.is_empty(),
+            "nothing is kept of who has gone"
+        );
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::replication;
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,9 +20,53 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The data directory, the log or a snapshot is in the way.
+    /// What lies on disk, or who else uses it, is in the way.
     #[error(transparent)]
-    Storage(#[from] crate::replication::StartError),
+    Storage(#[from] StorageError),
+}
+
+/// What is wrong with the directories of a server.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StorageError(#[from] replication::StartError);
+
+/// What kind of trouble a [`StorageError`] is, for those who react to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StorageTrouble {
+    /// A directory is missing, in use, or may not be read or written.
+    Directory,
+    /// The configuration and the data do not belong together.
+    Mismatch,
+    /// The data are damaged, or of a version that this server does not know.
+    Data,
+    /// The consensus engine did not start.
+    Engine,
+}
+
+impl StorageError {
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn trouble(&self) -> StorageTrouble {
+        use replication::StartError as E;
+        match self.0 {
+            E::NoDirectory { .. } | E::Io { .. } | E::Locked(_) | E::ZooKeeperRuns { .. } => {
+                StorageTrouble::Directory
+            }
+            E::OtherServer { .. }
+            | E::IdentityMissing { .. }
+            | E::OtherEnsemble { .. }
+            | E::ZooKeeperWentOn { .. } => StorageTrouble::Mismatch,
+            E::Engine { .. } => StorageTrouble::Engine,
+            _ => StorageTrouble::Data,
+        }
+    }
+}
+
+impl From<replication::StartError> for StartError {
+    fn from(error: replication::StartError) -> StartError {
+        StartError::Storage(StorageError(error))
+    }
 }
 
 /// Why a running server stopped by itself.

@@ -1,6 +1,7 @@
 //! One server: its parts built in order from a `Config`, and taken down in reverse.
 
 mod error;
+mod export;
 mod periodic;
 mod runtimes;
 mod view;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::error::{ServerFailed, StartError};
+pub use self::error::{ServerFailed, StartError, StorageError, StorageTrouble};
+pub use self::export::{ExportDataDirError, export_datadir};
 use self::runtimes::Runtimes;
 use self::view::View;
 use crate::clock::{SharedClock, SystemClock};
@@ -45,7 +47,9 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("client_addr", &self.client_addr).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("client_addr", &self.client_addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,12 +84,13 @@ impl Server {
                 Some(listener)
             }
         };
-        let client_addr = bound.as_ref().and_then(|listener| listener.local_addr().ok());
+        let client_addr = bound
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
 
         let tick_ms = u64::try_from(config.tick_time.as_millis()).unwrap_or(u64::MAX);
         let boot = rand::random();
-        let sessions =
-            Sessions::new(config.my_id, boot, tick_ms, clock.clone(), metrics.clone());
+        let sessions = Sessions::new(config.my_id, boot, tick_ms, clock.clone(), metrics.clone());
         let delivery = sessions.clone();
         let replication = Replication::start(
             &config,
@@ -122,8 +127,7 @@ impl Server {
             sessionless_timeout: config.sessionless_timeout,
         });
         if let Some(bound) = bound {
-            let listener =
-                Listener::new(bound, &config, shared, sessions.clone(), metrics.clone());
+            let listener = Listener::new(bound, &config, shared, sessions.clone(), metrics.clone());
             let accepting = listener.run(tasks.clone(), stop.clone());
             tasks.spawn_on(accepting, runtimes.clients());
         }
@@ -131,7 +135,14 @@ impl Server {
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
         let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
         tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
-        Ok(Server { client_addr, replication, sessions, stop, tasks, runtimes })
+        Ok(Server {
+            client_addr,
+            replication,
+            sessions,
+            stop,
+            tasks,
+            runtimes,
+        })
     }
 
     /// Where clients connect; `None` without a plain listener.
@@ -153,10 +164,14 @@ impl Server {
         let mut health = self.replication.health();
         loop {
             if let Health::Broken { cause } = &*health.borrow_and_update() {
-                return ServerFailed { cause: cause.clone() };
+                return ServerFailed {
+                    cause: cause.clone(),
+                };
             }
             if health.changed().await.is_err() {
-                return ServerFailed { cause: "the log has stopped".into() };
+                return ServerFailed {
+                    cause: "the log has stopped".into(),
+                };
             }
         }
     }
@@ -166,10 +181,20 @@ impl Server {
     /// # Cancel safety
     /// Dropped in the middle, the rest stops as with a dropped [`Server`].
     pub async fn stop(self) {
-        let Server { replication, sessions, stop, tasks, runtimes, .. } = self;
+        let Server {
+            replication,
+            sessions,
+            stop,
+            tasks,
+            runtimes,
+            ..
+        } = self;
         stop.cancel();
         tasks.close();
-        if tokio::time::timeout(STOP_PATIENCE, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_PATIENCE, tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("connections did not end in {STOP_PATIENCE:?}");
         }
         drop(sessions);
@@ -180,7 +205,10 @@ impl Server {
     /// Ends a session as if its client had been silent for its timeout, and returns when that is
     /// applied: its ephemerals are gone, its connection is closed.
     #[cfg(feature = "testing")]
-    pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), crate::testing::NoSession> {
+    pub(crate) async fn expire(
+        &self,
+        session: quorate_proto::SessionId,
+    ) -> Result<(), crate::testing::NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
     }
 

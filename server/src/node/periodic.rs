@@ -36,7 +36,9 @@ impl Periodic {
             sessions: sessions.clone(),
             clock: clock.clone(),
             tick: config.tick_time.max(Duration::from_millis(1)),
-            reap_interval: config.container_check_interval.max(Duration::from_millis(1)),
+            reap_interval: config
+                .container_check_interval
+                .max(Duration::from_millis(1)),
             reap_per_minute: config.container_max_per_minute.max(1),
             never_used_ms: never_used.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
         }
@@ -47,13 +49,23 @@ impl Periodic {
     pub(super) async fn expire(self, stop: CancellationToken) {
         loop {
             let now = self.clock.monotonic();
-            let next = self.sessions.live.lock().next_ms().map(Duration::from_millis);
+            let next = self
+                .sessions
+                .live
+                .lock()
+                .next_ms()
+                .map(Duration::from_millis);
             let wait = next.map_or(self.tick, |at| at.saturating_sub(now).min(self.tick));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
             }
-            for Overdue { session, attach, timeout_ms } in self.sessions.overdue() {
+            for Overdue {
+                session,
+                attach,
+                timeout_ms,
+            } in self.sessions.overdue()
+            {
                 tracing::info!("Expiring session {session}, timeout of {timeout_ms}ms exceeded");
                 if !propose(&self.replication, Txn::ExpireSession { session, attach }) {
                     self.sessions.not_expired(session);
@@ -77,7 +89,10 @@ impl Periodic {
             let now_ms = self.clock.wall_ms();
             let most = usize::try_from(self.reap_per_minute).unwrap_or(usize::MAX);
             let candidates =
-                self.replication.state().tree().reap_candidates(now_ms, self.never_used_ms, most);
+                self.replication
+                    .state()
+                    .tree()
+                    .reap_candidates(now_ms, self.never_used_ms, most);
             for (path, czxid, mzxid) in candidates {
                 let path = std::borrow::Cow::Borrowed(&*path);
                 propose(&self.replication, Txn::Reap { path, czxid, mzxid });
@@ -93,7 +108,11 @@ impl Periodic {
 /// Proposes something of the server's own. False if the log does not take it now.
 fn propose(replication: &Replication, txn: Txn<'_>) -> bool {
     let caller = CallerBuf::new(&[], true);
-    let proposal = Proposal { origin: Origin::default(), caller: caller.as_caller(), txn };
+    let proposal = Proposal {
+        origin: Origin::default(),
+        caller: caller.as_caller(),
+        txn,
+    };
     replication.queue().push(&proposal).is_ok()
 }
 
@@ -106,8 +125,16 @@ pub(super) async fn expire_now(
 ) -> Result<(), crate::testing::NoSession> {
     let no_session = crate::testing::NoSession { session };
     loop {
-        let Some(info) = replication.state().session(session) else { return Err(no_session) };
-        if !propose(replication, Txn::ExpireSession { session, attach: info.attach }) {
+        let Some(info) = replication.state().session(session) else {
+            return Err(no_session);
+        };
+        if !propose(
+            replication,
+            Txn::ExpireSession {
+                session,
+                attach: info.attach,
+            },
+        ) {
             return Err(no_session);
         }
         // Ordered behind the proposal; a session that was attached meanwhile is judged anew.
@@ -115,7 +142,11 @@ pub(super) async fn expire_now(
             return Err(no_session);
         }
         let mut waited = 0;
-        while replication.state().session(session).is_some_and(|now| now.attach == info.attach) {
+        while replication
+            .state()
+            .session(session)
+            .is_some_and(|now| now.attach == info.attach)
+        {
             tokio::task::yield_now().await;
             waited += 1;
             if waited > 1_000_000 {

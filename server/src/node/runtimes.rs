@@ -43,12 +43,19 @@ impl Runtimes {
 impl Drop for Runtimes {
     fn drop(&mut self) {
         // A runtime must not be dropped where it could block, and this may be an async function.
-        for runtime in [self.clients.take(), self.raft.take()].into_iter().flatten() {
+        for runtime in [self.clients.take(), self.raft.take()]
+            .into_iter()
+            .flatten()
+        {
             runtime.shutdown_background();
         }
     }
 }
 
 fn runtime(name: &str, workers: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(workers).thread_name(name).enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name(name)
+        .enable_all()
+        .build()
 }

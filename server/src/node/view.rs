@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use quorate_proto::{SessionId, Zxid};
 
+use crate::admin;
 use crate::admin::view::{
     ConnectedSession, ConnectionRow, DirSizes, ProcessFacts, ServerView, SessionRow, TreeFacts,
     WatchFacts, op_label,
 };
 use crate::admin::word::Word;
-use crate::admin;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::connection::FourLetter;
@@ -43,7 +43,9 @@ impl FourLetter for View {
     fn answer(&self, word: [u8; 4], extra: &[u8]) -> Vec<u8> {
         match Word::from_bytes(word) {
             Some(word) => {
-                let word = extra.first_chunk().map_or(word, |mask| word.with_argument(*mask));
+                let word = extra
+                    .first_chunk()
+                    .map_or(word, |mask| word.with_argument(*mask));
                 admin::answer(word, self, &self.config.four_letter_words)
             }
             None => Vec::new(),
@@ -57,8 +59,9 @@ impl View {
         let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
         let now_ms = millis(self.clock.monotonic());
         let (unwritten, attachment) = (conn.outbox.lock().unwritten(), conn.attachment.get());
-        let timeout_ms = attachment
-            .map_or(millis(self.config.sessionless_timeout), |bound| millis(bound.timeout));
+        let timeout_ms = attachment.map_or(millis(self.config.sessionless_timeout), |bound| {
+            millis(bound.timeout)
+        });
         let heard_ms = conn.heard_ms.load(Ordering::Relaxed);
         let left_ms = (heard_ms + timeout_ms).saturating_sub(now_ms);
         ConnectionRow {
@@ -87,7 +90,9 @@ impl View {
     }
 
     fn session_of(&self, id: ConnId) -> SessionId {
-        self.sessions.connection(id).map_or(SessionId::NONE, |conn| conn.session())
+        self.sessions
+            .connection(id)
+            .map_or(SessionId::NONE, |conn| conn.session())
     }
 }
 
@@ -101,11 +106,10 @@ impl ServerView for View {
     }
 
     fn serving(&self) -> bool {
-        !matches!(*self.replication.health().borrow(), Health::Stopped | Health::Broken { .. })
-    }
-
-    fn wall_ms(&self) -> i64 {
-        self.clock.wall_ms()
+        !matches!(
+            *self.replication.health().borrow(),
+            Health::Stopped | Health::Broken { .. }
+        )
     }
 
     fn uptime(&self) -> Duration {
@@ -172,7 +176,9 @@ impl ServerView for View {
 
     fn each_watch_by_path(&self, visit: &mut dyn FnMut(&str, SessionId) -> ControlFlow<()>) {
         self.sessions.watches.visit(|path, conns| {
-            conns.map(|id| self.session_of(id)).all(|session| visit(path, session).is_continue())
+            conns
+                .map(|id| self.session_of(id))
+                .all(|session| visit(path, session).is_continue())
         });
     }
 
@@ -181,8 +187,15 @@ impl ServerView for View {
     }
 
     fn dir_sizes(&self) -> DirSizes {
-        let log = self.config.data_log_dir.as_ref().unwrap_or(&self.config.data_dir);
-        DirSizes { data: size_of(&self.config.data_dir), log: size_of(log) }
+        let log = self
+            .config
+            .data_log_dir
+            .as_ref()
+            .unwrap_or(&self.config.data_dir);
+        DirSizes {
+            data: size_of(&self.config.data_dir),
+            log: size_of(log),
+        }
     }
 
     fn disk_failure(&self) -> Option<String> {
@@ -251,6 +264,9 @@ fn size_of(dir: &Path) -> u64 {
 /// How many files this process may open; 0 where the system does not say.
 fn max_files() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }

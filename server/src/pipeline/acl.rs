@@ -25,9 +25,10 @@ pub(super) fn fix_up(
         if scheme == "auth" {
             // Its id is ignored, and kazoo sends null.
             let before = fixed.len();
-            fixed.extend(
-                identities.authenticated().map(|id| Acl { perms: entry.perms, id: id.clone() }),
-            );
+            fixed.extend(identities.authenticated().map(|id| Acl {
+                perms: entry.perms,
+                id: id.clone(),
+            }));
             if fixed.len() == before {
                 return Err(ErrorCode::InvalidAcl);
             }
@@ -47,9 +48,16 @@ pub(super) fn fix_up(
         if !valid {
             return Err(ErrorCode::InvalidAcl);
         }
-        fixed.push(Acl { perms: entry.perms, id: Id::new(scheme, id.unwrap_or_default()) });
+        fixed.push(Acl {
+            perms: entry.perms,
+            id: Id::new(scheme, id.unwrap_or_default()),
+        });
     }
-    if fixed.is_empty() { Err(ErrorCode::InvalidAcl) } else { Ok(fixed) }
+    if fixed.is_empty() {
+        Err(ErrorCode::InvalidAcl)
+    } else {
+        Ok(fixed)
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +71,11 @@ mod tests {
     use crate::config::Config;
 
     fn entry<'a>(perms: i32, scheme: Option<&'a str>, id: Option<&'a str>) -> AclRef<'a> {
-        AclRef { perms: Perms(perms), scheme: scheme.map(Into::into), id: id.map(Into::into) }
+        AclRef {
+            perms: Perms(perms),
+            scheme: scheme.map(Into::into),
+            id: id.map(Into::into),
+        }
     }
 
     fn anonymous() -> Arc<Identities> {
@@ -73,14 +85,23 @@ mod tests {
     fn fixed(list: &[AclRef<'_>], identities: &Identities) -> Result<Vec<String>, ErrorCode> {
         let rules = AuthRules::new(&Config::default());
         let fixed = fix_up(Some(list), identities, &rules)?;
-        Ok(fixed.iter().map(|a| format!("{}:{}:{}", a.id.scheme, a.id.id, a.perms.0)).collect())
+        Ok(fixed
+            .iter()
+            .map(|a| format!("{}:{}:{}", a.id.scheme, a.id.id, a.perms.0))
+            .collect())
     }
 
     #[test]
     fn null_and_empty_lists_are_invalid() {
         let rules = AuthRules::new(&Config::default());
-        assert_eq!(fix_up(None, &anonymous(), &rules), Err(ErrorCode::InvalidAcl));
-        assert_eq!(fix_up(Some(&[]), &anonymous(), &rules), Err(ErrorCode::InvalidAcl));
+        assert_eq!(
+            fix_up(None, &anonymous(), &rules),
+            Err(ErrorCode::InvalidAcl)
+        );
+        assert_eq!(
+            fix_up(Some(&[]), &anonymous(), &rules),
+            Err(ErrorCode::InvalidAcl)
+        );
     }
 
     #[test]
@@ -95,7 +116,10 @@ mod tests {
     #[test]
     fn auth_stands_for_every_proven_identity_and_for_none_is_invalid() {
         let auth = entry(31, Some("auth"), None);
-        assert_eq!(fixed(std::slice::from_ref(&auth), &anonymous()), Err(ErrorCode::InvalidAcl));
+        assert_eq!(
+            fixed(std::slice::from_ref(&auth), &anonymous()),
+            Err(ErrorCode::InvalidAcl)
+        );
         let two = anonymous().with(vec![
             Id::new("super", ""),
             Id::new("digest", "a:x"),
@@ -108,7 +132,10 @@ mod tests {
     #[test]
     fn perms_are_kept_whatever_their_bits() {
         let odd = entry(-1, Some("world"), Some("anyone"));
-        assert_eq!(fixed(&[odd], &anonymous()), Ok(vec!["world:anyone:-1".to_owned()]));
+        assert_eq!(
+            fixed(&[odd], &anonymous()),
+            Ok(vec!["world:anyone:-1".to_owned()])
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ impl Pipeline {
     pub(crate) fn connect(&self, conn: &Arc<Conn>, payload: &[u8]) -> Connected {
         self.metrics.packets_received.inc();
         self.metrics.connection_requests.inc();
-        let Ok(request) = ConnectRequest::decode(payload) else { return Connected::Refused };
+        let Ok(request) = ConnectRequest::decode(payload) else {
+            return Connected::Refused;
+        };
         let renewal = request.session != SessionId::NONE;
         if !self.connection_admitted(renewal) {
             self.metrics.connections_dropped.inc();
@@ -63,12 +65,20 @@ impl Pipeline {
             last_zxid_seen: request.last_zxid_seen,
         });
         let txn = if renewal {
-            Txn::Attach { ticket, session: request.session, timeout_ms }
+            Txn::Attach {
+                ticket,
+                session: request.session,
+                timeout_ms,
+            }
         } else {
             Txn::OpenSession { ticket, timeout_ms }
         };
         let caller = CallerBuf::new(&[], false);
-        let proposal = Proposal { origin: Origin::default(), caller: caller.as_caller(), txn };
+        let proposal = Proposal {
+            origin: Origin::default(),
+            caller: caller.as_caller(),
+            txn,
+        };
         if let Err(refused) = self.replication.queue().push(&proposal) {
             tracing::warn!(peer = %conn.peer, %refused, "no session: the log takes no writes");
             self.sessions.forget_handshake(ticket);
@@ -84,13 +94,16 @@ impl Pipeline {
     }
 
     fn connection_admitted(&self, renewal: bool) -> bool {
-        let Some(throttle) = &self.throttle else { return true };
-        let weight = if renewal { Weight::Renewal } else { Weight::New };
-        throttle.lock().admits(weight, self.clock.monotonic(), rand::random())
-    }
-
-    /// The chance that a connect request is dropped by the throttle.
-    pub(crate) fn drop_probability(&self) -> f64 {
-        self.throttle.as_ref().map_or(0.0, |throttle| throttle.lock().drop_probability())
+        let Some(throttle) = &self.throttle else {
+            return true;
+        };
+        let weight = if renewal {
+            Weight::Renewal
+        } else {
+            Weight::New
+        };
+        throttle
+            .lock()
+            .admits(weight, self.clock.monotonic(), rand::random())
     }
 }

@@ -50,7 +50,11 @@ struct Waiting {
 
 enum What {
     /// To be run in its turn, with the identities of the moment at which it was read (R14).
-    Request { op: OpCode, body: Bytes, identities: Arc<Identities> },
+    Request {
+        op: OpCode,
+        body: Bytes,
+        identities: Arc<Identities>,
+    },
     /// Answered already; the reply keeps its place.
     Answered { frame: Bytes, last: bool },
     /// To be answered in its turn, or when patience ends.
@@ -129,7 +133,12 @@ impl Line {
         let op = OpCode::from_code(header.op);
         if !matches!(op, Some(OpCode::Auth | OpCode::Sasl)) && self.must_authenticate() {
             tracing::warn!(session = %self.conn.session(), "closed: authentication is required");
-            self.last_word(xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth, now);
+            self.last_word(
+                xid,
+                Zxid::ZERO,
+                ErrorCode::SessionClosedRequireSaslAuth,
+                now,
+            );
             return Ok(());
         }
         match op {
@@ -163,7 +172,9 @@ impl Line {
         self.retry = false;
         self.impatient_pings();
         while self.sync.is_none() {
-            let Some(first) = self.waiting.front() else { return };
+            let Some(first) = self.waiting.front() else {
+                return;
+            };
             let is_write = matches!(&first.what, What::Request { op, .. } if is_write(*op));
             let (in_flight, unwritten) = {
                 let outbox = self.conn.outbox.lock();
@@ -172,16 +183,31 @@ impl Line {
             if (in_flight > 0 && !is_write) || unwritten > PAUSE_BYTES {
                 return;
             }
-            let Some(Waiting { xid, read_at, what }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { xid, read_at, what }) = self.waiting.pop_front() else {
+                return;
+            };
             match what {
                 What::Ping => self.answer_ping(),
                 What::Answered { frame, last } => self.queue_answered(&frame, last),
-                What::Request { op, body, identities } => {
+                What::Request {
+                    op,
+                    body,
+                    identities,
+                } => {
                     self.waiting_bytes -= body.len();
-                    let ask = Ask { xid, op, identities: &identities, read_at };
+                    let ask = Ask {
+                        xid,
+                        op,
+                        identities: &identities,
+                        read_at,
+                    };
                     if self.run(&ask, &body) == Ran::NotNow {
                         self.waiting_bytes += body.len();
-                        let what = What::Request { op, body, identities };
+                        let what = What::Request {
+                            op,
+                            body,
+                            identities,
+                        };
                         self.waiting.push_front(Waiting { xid, read_at, what });
                         self.retry = true;
                         return;
@@ -201,8 +227,10 @@ impl Line {
         let limits = &self.pipeline.limits;
         let server = self.pipeline.metrics.outstanding.get();
         let crowded = server > limits.outstanding && outstanding > 0;
-        let stalled =
-            limits.requests.as_ref().is_some_and(|r| server >= i64::from(r.max_requests));
+        let stalled = limits
+            .requests
+            .as_ref()
+            .is_some_and(|r| server >= i64::from(r.max_requests));
         !crowded
             && !stalled
             && self.waiting.len() < WAITING_MOST
@@ -230,21 +258,36 @@ impl Line {
     /// # Cancel safety
     /// May be dropped at any time: the sync goes on being waited for at the next call.
     pub(crate) async fn synced(&mut self) {
-        let Some(sync) = &mut self.sync else { return std::future::pending().await };
+        let Some(sync) = &mut self.sync else {
+            return std::future::pending().await;
+        };
         let outcome = sync.done.as_mut().await;
-        let Some(Sync { xid, read_at, path, .. }) = self.sync.take() else { return };
+        let Some(Sync {
+            xid, read_at, path, ..
+        }) = self.sync.take()
+        else {
+            return;
+        };
         let zxid = self.pipeline.state.applied_zxid();
         self.count_outstanding(-1);
         match outcome {
             Ok(()) => {
                 let identities = self.conn.identities();
-                let ask = Ask { xid, op: OpCode::Sync, identities: &identities, read_at };
+                let ask = Ask {
+                    xid,
+                    op: OpCode::Sync,
+                    identities: &identities,
+                    read_at,
+                };
                 self.reply(&ask, zxid, |w| reply::sync(w, path.as_deref()));
             }
             Err(unavailable) => {
                 // Nothing is known about what the others have; another server may know.
                 tracing::warn!(session = %self.conn.session(), %unavailable, "sync failed");
-                self.conn.outbox.lock().close(crate::sessions::CloseReason::OutcomeUnknown);
+                self.conn
+                    .outbox
+                    .lock()
+                    .close(crate::sessions::CloseReason::OutcomeUnknown);
             }
         }
     }
@@ -282,10 +325,19 @@ impl Line {
         let identities = self.conn.identities();
         let goes = self.waiting.is_empty() && self.sync.is_none() && {
             let outbox = self.conn.outbox.lock();
-            if is_write(op) { true } else { outbox.in_flight() == 0 && outbox.unwritten() <= PAUSE_BYTES }
+            if is_write(op) {
+                true
+            } else {
+                outbox.in_flight() == 0 && outbox.unwritten() <= PAUSE_BYTES
+            }
         };
         if goes {
-            let ask = Ask { xid, op, identities: &identities, read_at: now };
+            let ask = Ask {
+                xid,
+                op,
+                identities: &identities,
+                read_at: now,
+            };
             if self.run(&ask, body) == Ran::Yes {
                 if !is_write(op) && op != OpCode::Sync {
                     self.count_outstanding(-1);
@@ -296,8 +348,16 @@ impl Line {
             self.retry = true;
         }
         self.waiting_bytes += body.len();
-        let what = What::Request { op, body: Bytes::copy_from_slice(body), identities };
-        self.waiting.push_back(Waiting { xid, read_at: now, what });
+        let what = What::Request {
+            op,
+            body: Bytes::copy_from_slice(body),
+            identities,
+        };
+        self.waiting.push_back(Waiting {
+            xid,
+            read_at: now,
+            what,
+        });
         Ok(())
     }
 
@@ -327,9 +387,17 @@ impl Line {
             Ok(request) => self.read(ask, &request),
             Err(_) if ask.op == OpCode::Sync => {
                 self.count_outstanding(-1);
-                self.fail(ask, self.pipeline.state.applied_zxid(), ErrorCode::MarshallingError);
+                self.fail(
+                    ask,
+                    self.pipeline.state.applied_zxid(),
+                    ErrorCode::MarshallingError,
+                );
             }
-            Err(_) => self.fail(ask, self.pipeline.state.applied_zxid(), ErrorCode::MarshallingError),
+            Err(_) => self.fail(
+                ask,
+                self.pipeline.state.applied_zxid(),
+                ErrorCode::MarshallingError,
+            ),
         }
         Ran::Yes
     }
@@ -345,8 +413,15 @@ impl Line {
         if self.conn.outbox.lock().in_flight() == 0 {
             self.queue_answered(&frame, false);
         } else {
-            let what = What::Answered { frame: frame.freeze(), last: false };
-            self.waiting.push_front(Waiting { xid: ask.xid, read_at: ask.read_at, what });
+            let what = What::Answered {
+                frame: frame.freeze(),
+                last: false,
+            };
+            self.waiting.push_front(Waiting {
+                xid: ask.xid,
+                read_at: ask.read_at,
+                what,
+            });
         }
     }
 
@@ -359,7 +434,11 @@ impl Line {
         if self.is_idle() {
             self.answer_ping();
         } else {
-            self.waiting.push_back(Waiting { xid: Xid::PING, read_at: now, what: What::Ping });
+            self.waiting.push_back(Waiting {
+                xid: Xid::PING,
+                read_at: now,
+                what: What::Ping,
+            });
         }
     }
 
@@ -389,7 +468,11 @@ impl Line {
             return Err(LineClosed);
         };
         let scheme = packet.scheme.as_deref();
-        match self.pipeline.rules.authenticate(scheme, packet.auth, self.conn.peer.ip()) {
+        match self
+            .pipeline
+            .rules
+            .authenticate(scheme, packet.auth, self.conn.peer.ip())
+        {
             Ok(ids) => {
                 let identities = self.conn.identities().with(ids);
                 self.conn.set_identities(identities);
@@ -439,7 +522,9 @@ impl Line {
             }
         };
         self.answered(xid, now, false, |out| {
-            reply::frame(out, xid, Zxid::ZERO, 0, |w| reply::sasl(w, answer.as_deref()));
+            reply::frame(out, xid, Zxid::ZERO, 0, |w| {
+                reply::sasl(w, answer.as_deref())
+            });
         });
         Ok(())
     }
@@ -447,7 +532,12 @@ impl Line {
     fn must_authenticate(&self) -> bool {
         let schemes = &self.pipeline.enforce_auth_schemes;
         !schemes.is_empty()
-            && !self.conn.identities().ids().iter().any(|id| schemes.contains(&id.scheme))
+            && !self
+                .conn
+                .identities()
+                .ids()
+                .iter()
+                .any(|id| schemes.contains(&id.scheme))
     }
 
     /// An error behind which the connection closes, once what is in front of it is answered.
@@ -469,7 +559,10 @@ impl Line {
         if self.is_idle() {
             self.queue_answered(&frame, last);
         } else {
-            let what = What::Answered { frame: frame.freeze(), last };
+            let what = What::Answered {
+                frame: frame.freeze(),
+                last,
+            };
             self.waiting.push_back(Waiting { xid, read_at, what });
         }
     }
@@ -486,9 +579,15 @@ impl Line {
     pub(super) fn count_outstanding(&self, by: i64) {
         self.pipeline.metrics.outstanding.add(by);
         if by > 0 {
-            self.conn.stats.outstanding.fetch_add(by.unsigned_abs(), Ordering::Relaxed);
+            self.conn
+                .stats
+                .outstanding
+                .fetch_add(by.unsigned_abs(), Ordering::Relaxed);
         } else {
-            self.conn.stats.outstanding.fetch_sub(by.unsigned_abs(), Ordering::Relaxed);
+            self.conn
+                .stats
+                .outstanding
+                .fetch_sub(by.unsigned_abs(), Ordering::Relaxed);
         }
     }
 
@@ -502,8 +601,13 @@ impl Line {
     pub(super) fn note_read(&self, ask: &Ask<'_>, zxid: Zxid) {
         let now = self.pipeline.clock.monotonic();
         let latency = now.saturating_sub(ask.read_at);
-        self.conn.stats.answered(ask.op.code(), ask.xid.0, zxid.0, now, latency);
-        self.pipeline.metrics.request_latency.record(millis(latency));
+        self.conn
+            .stats
+            .answered(ask.op.code(), ask.xid.0, zxid.0, now, latency);
+        self.pipeline
+            .metrics
+            .request_latency
+            .record(millis(latency));
         self.pipeline.metrics.read_latency.record(millis(latency));
     }
 }

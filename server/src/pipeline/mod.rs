@@ -21,10 +21,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub(crate) use self::auth::digest_id;
+use self::auth::AuthRules;
 pub(crate) use self::connect::Connected;
 pub(crate) use self::line::{Line, LineClosed};
-use self::auth::AuthRules;
 use self::throttle::Throttle;
 use crate::clock::SharedClock;
 use crate::config::{Config, RequestThrottle, SaslUser};
@@ -48,7 +47,6 @@ pub(crate) struct Pipeline {
     enforce_auth_schemes: Vec<String>,
     min_timeout: Duration,
     max_timeout: Duration,
-    server: u8,
     extended_types: bool,
     enforce_quota: bool,
     reconfig_enabled: bool,
@@ -98,11 +96,13 @@ impl Pipeline {
             enforce_auth_schemes: config.enforce_auth_schemes.clone(),
             min_timeout: config.min_session_timeout,
             max_timeout: config.max_session_timeout,
-            server: config.my_id,
             extended_types: config.extended_types,
             enforce_quota: config.enforce_quota,
             reconfig_enabled: config.reconfig_enabled,
-            throttle: config.connection_throttle.clone().map(|t| Mutex::new(Throttle::new(t, now))),
+            throttle: config
+                .connection_throttle
+                .clone()
+                .map(|t| Mutex::new(Throttle::new(t, now))),
             large_bytes: AtomicUsize::new(0),
         })
     }
@@ -124,7 +124,9 @@ impl Pipeline {
         self.metrics.response_bytes.add(bytes as u64);
         if let Some(each) = (bytes as u64).checked_div(frames) {
             self.metrics.response_size.record(each);
-            self.metrics.last_response_bytes.set(i64::try_from(each).unwrap_or(i64::MAX));
+            self.metrics
+                .last_response_bytes
+                .set(i64::try_from(each).unwrap_or(i64::MAX));
         }
     }
 
@@ -132,21 +134,26 @@ impl Pipeline {
     pub(crate) fn gone(&self, conn: &Arc<Conn>) {
         self.sessions.remove(conn);
         let left = conn.stats.outstanding.swap(0, Ordering::Relaxed);
-        self.metrics.outstanding.add(-i64::try_from(left).unwrap_or(0));
+        self.metrics
+            .outstanding
+            .add(-i64::try_from(left).unwrap_or(0));
     }
 
     /// Whether a request of so many bytes counts against the budget of large ones.
     fn is_large(&self, bytes: usize) -> bool {
-        self.limits.large_request.is_some_and(|threshold| bytes > threshold)
+        self.limits
+            .large_request
+            .is_some_and(|threshold| bytes > threshold)
     }
 
     /// Takes a large request's bytes from their budget. False: there is not enough left.
     fn admit_large(&self, bytes: usize) -> bool {
         let admitted =
-            self.large_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                let used = used.checked_add(bytes)?;
-                (used <= self.limits.large_request_budget).then_some(used)
-            });
+            self.large_bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                    let used = used.checked_add(bytes)?;
+                    (used <= self.limits.large_request_budget).then_some(used)
+                });
         if admitted.is_err() {
             self.metrics.large_requests_rejected.inc();
         }

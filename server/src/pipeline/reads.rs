@@ -22,23 +22,37 @@ impl Line {
                 self.fail(ask, self.applied(), ErrorCode::BadArguments);
             }
             Request::Exists(r) => {
-                let watch = Watch { modes: r.watch.then_some(Modes::DATA), missing_too: true };
-                self.node(ask, &r.path, watch, Perms::READ, |w, node| reply::stat(w, &node.stat()));
+                let watch = Watch {
+                    modes: r.watch.then_some(Modes::DATA),
+                    missing_too: true,
+                };
+                self.node(ask, &r.path, watch, Perms::READ, |w, node| {
+                    reply::stat(w, &node.stat())
+                });
             }
             Request::GetData(r) => {
-                let watch = Watch { modes: r.watch.then_some(Modes::DATA), missing_too: false };
+                let watch = Watch {
+                    modes: r.watch.then_some(Modes::DATA),
+                    missing_too: false,
+                };
                 self.node(ask, &r.path, watch, Perms::READ, |w, node| {
                     reply::data_stat(w, node.data(), &node.stat());
                 });
             }
             Request::GetChildren(r) => {
-                let watch = Watch { modes: r.watch.then_some(Modes::CHILD), missing_too: false };
+                let watch = Watch {
+                    modes: r.watch.then_some(Modes::CHILD),
+                    missing_too: false,
+                };
                 self.node(ask, &r.path, watch, Perms::READ, |w, node| {
                     write_children(w, node);
                 });
             }
             Request::GetChildren2(r) => {
-                let watch = Watch { modes: r.watch.then_some(Modes::CHILD), missing_too: false };
+                let watch = Watch {
+                    modes: r.watch.then_some(Modes::CHILD),
+                    missing_too: false,
+                };
                 self.node(ask, &r.path, watch, Perms::READ, |w, node| {
                     write_children(w, node);
                     reply::stat(w, &node.stat());
@@ -100,14 +114,21 @@ impl Line {
         let seen = applied.max(guard.shard_zxid());
         let node = guard.node().ok_or(ErrorCode::NoNode).and_then(|node| {
             let allowed = ask.identities.caller().allows(node.acl(), perms);
-            if allowed { Ok(node) } else { Err(ErrorCode::NoAuth) }
+            if allowed {
+                Ok(node)
+            } else {
+                Err(ErrorCode::NoAuth)
+            }
         });
         let arms = match &node {
             Ok(_) => true,
             Err(code) => watch.missing_too && *code == ErrorCode::NoNode,
         };
         if arms && let Some(modes) = watch.modes {
-            self.pipeline.sessions.watches.add(self.conn.id, path, modes);
+            self.pipeline
+                .sessions
+                .watches
+                .add(self.conn.id, path, modes);
         }
         match node {
             Ok(node) => self.reply(ask, seen, |w| body(w, &node)),
@@ -117,7 +138,10 @@ impl Line {
 
     fn get_acl(&self, ask: &Ask<'_>, path: &str) {
         let caller = ask.identities.caller();
-        let watch = Watch { modes: None, missing_too: false };
+        let watch = Watch {
+            modes: None,
+            missing_too: false,
+        };
         self.node(ask, path, watch, Perms::READ | Perms::ADMIN, |w, node| {
             // Hashes are for those who could replace them.
             let whole = caller.allows(node.acl(), Perms::ADMIN);
@@ -156,13 +180,18 @@ impl Line {
 
     /// This session's ephemerals whose path begins with the text; no text means all.
     fn ephemerals(&self, ask: &Ask<'_>, prefix: Option<&str>) {
-        let prefix = prefix.map(str::trim).filter(|p| !p.is_empty() && *p != "/").unwrap_or("");
+        let prefix = prefix
+            .map(str::trim)
+            .filter(|p| !p.is_empty() && *p != "/")
+            .unwrap_or("");
         let _gate = self.pipeline.state.tree().gate();
         let applied = self.applied();
         let mut paths = self.pipeline.state.ephemerals_of(self.conn.session());
         paths.retain(|path| path.starts_with(prefix));
         paths.sort_unstable();
-        self.reply(ask, applied, |w| reply::children(w, paths.iter().map(|path| &**path)));
+        self.reply(ask, applied, |w| {
+            reply::children(w, paths.iter().map(|path| &**path))
+        });
     }
 
     /// Each read on its own, all of one zxid. The watch bytes are ignored, as in ZooKeeper.
@@ -177,12 +206,12 @@ impl Line {
                 let guard = tree.read(&read.path);
                 match (guard.node(), op) {
                     (None, _) => results.error(ErrorCode::NoNode.code()),
-                    (Some(node), _)
-                        if !ask.identities.caller().allows(node.acl(), Perms::READ) =>
-                    {
+                    (Some(node), _) if !ask.identities.caller().allows(node.acl(), Perms::READ) => {
                         results.error(ErrorCode::NoAuth.code());
                     }
-                    (Some(node), MultiReadOp::GetData(_)) => results.data(node.data(), &node.stat()),
+                    (Some(node), MultiReadOp::GetData(_)) => {
+                        results.data(node.data(), &node.stat())
+                    }
                     (Some(node), MultiReadOp::GetChildren(_)) => results.children(node.children()),
                 }
             }
@@ -198,7 +227,9 @@ impl Line {
             };
             (id.scheme.as_str(), user)
         });
-        self.reply(ask, self.applied(), |w| reply::who_am_i(w, shown.collect::<Vec<_>>()));
+        self.reply(ask, self.applied(), |w| {
+            reply::who_am_i(w, shown.collect::<Vec<_>>())
+        });
     }
 }
 

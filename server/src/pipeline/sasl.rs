@@ -39,10 +39,11 @@ impl SaslExchange {
     pub(crate) fn step(&mut self, users: &[SaslUser], nonce: &str, token: &[u8]) -> SaslStep {
         match std::mem::replace(self, SaslExchange::Over) {
             SaslExchange::Fresh => {
-                let challenge = format!(
-                    "realm=\"{REALM}\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess"
-                );
-                *self = SaslExchange::Challenged { nonce: nonce.to_owned() };
+                let challenge =
+                    format!("realm=\"{REALM}\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess");
+                *self = SaslExchange::Challenged {
+                    nonce: nonce.to_owned(),
+                };
                 SaslStep::Challenge(challenge.into_bytes())
             }
             SaslExchange::Challenged { nonce } => match verify(users, &nonce, token) {
@@ -82,12 +83,17 @@ fn verify(users: &[SaslUser], nonce: &str, token: &[u8]) -> Option<(String, Vec<
             a1.update(format!(":{authzid}"));
         }
         let (a1, a2) = (hex(&a1.finalize()), hex(&Md5::digest(a2)));
-        hex(&Md5::digest(format!("{a1}:{nonce}:{nc}:{cnonce}:auth:{a2}")))
+        hex(&Md5::digest(format!(
+            "{a1}:{nonce}:{nc}:{cnonce}:auth:{a2}"
+        )))
     };
     let wanted = response(&format!("AUTHENTICATE:{DIGEST_URI}"));
     let given = field("response")?;
     // Compared in full, so that the time taken tells nothing about the first wrong byte.
-    let differs = wanted.bytes().zip(given.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b));
+    let differs = wanted
+        .bytes()
+        .zip(given.bytes())
+        .fold(0, |acc, (a, b)| acc | (a ^ b));
     if given.len() != wanted.len() || differs != 0 {
         return None;
     }
@@ -110,7 +116,10 @@ fn directives(text: &str) -> Option<HashMap<String, String>> {
                 (value.trim().to_owned(), after)
             }
         };
-        if fields.insert(name.trim().to_ascii_lowercase(), value).is_some() {
+        if fields
+            .insert(name.trim().to_ascii_lowercase(), value)
+            .is_some()
+        {
             return None;
         }
         rest = after.trim_start();
@@ -146,13 +155,24 @@ mod tests {
     }
 
     /// What a client answers, computed from the RFC's formula on its own.
-    fn client_response(nonce: &str, user: &str, password: &str, uri: &str, authzid: Option<&str>) -> String {
+    fn client_response(
+        nonce: &str,
+        user: &str,
+        password: &str,
+        uri: &str,
+        authzid: Option<&str>,
+    ) -> String {
         let tail = authzid.map(|id| format!(":{id}")).unwrap_or_default();
         let mut a1 = Md5::digest(format!("{user}:zk-sasl-md5:{password}")).to_vec();
         a1.extend_from_slice(format!(":{nonce}:cn{tail}").as_bytes());
-        let (h1, h2) = (hex(&Md5::digest(a1)), hex(&Md5::digest(format!("AUTHENTICATE:{uri}"))));
+        let (h1, h2) = (
+            hex(&Md5::digest(a1)),
+            hex(&Md5::digest(format!("AUTHENTICATE:{uri}"))),
+        );
         let response = hex(&Md5::digest(format!("{h1}:{nonce}:00000001:cn:auth:{h2}")));
-        let authzid = authzid.map(|id| format!(",authzid=\"{id}\"")).unwrap_or_default();
+        let authzid = authzid
+            .map(|id| format!(",authzid=\"{id}\""))
+            .unwrap_or_default();
         format!(
             "charset=utf-8,username=\"{user}\",realm=\"zk-sasl-md5\",nonce=\"{nonce}\",nc=00000001,\
              cnonce=\"cn\",digest-uri=\"{uri}\",maxbuf=65536,response={response},qop=auth{authzid}"
@@ -195,7 +215,11 @@ mod tests {
             "username=\"bob\",username=\"bob\"".into(),
         ];
         for token in wrong {
-            assert_eq!(challenged().step(&users(), "", token.as_bytes()), SaslStep::Refused, "{token}");
+            assert_eq!(
+                challenged().step(&users(), "", token.as_bytes()),
+                SaslStep::Refused,
+                "{token}"
+            );
         }
     }
 
@@ -203,8 +227,14 @@ mod tests {
     fn after_the_exchange_every_packet_is_refused() {
         let mut exchange = challenged();
         let token = client_response("n0nce", "bob", "bobsecret", DIGEST_URI, None);
-        assert!(matches!(exchange.step(&users(), "", token.as_bytes()), SaslStep::Authenticated { .. }));
+        assert!(matches!(
+            exchange.step(&users(), "", token.as_bytes()),
+            SaslStep::Authenticated { .. }
+        ));
         assert_eq!(exchange.step(&users(), "", b""), SaslStep::Refused);
-        assert_eq!(exchange.step(&users(), "", token.as_bytes()), SaslStep::Refused);
+        assert_eq!(
+            exchange.step(&users(), "", token.as_bytes()),
+            SaslStep::Refused
+        );
     }
 }

@@ -39,7 +39,11 @@ impl Throttle {
     /// Whether a connect request may pass. `random` is drawn from 0..1.
     pub(super) fn admits(&mut self, weight: Weight, now: Duration, random: f64) -> bool {
         self.fill(now);
-        let wanted = if self.config.weighted { weight as u32 } else { 1 };
+        let wanted = if self.config.weighted {
+            weight as u32
+        } else {
+            1
+        };
         if let Some(freeze) = self.config.freeze_time {
             if now.saturating_sub(self.frozen_at) > freeze {
                 self.adjust();
@@ -58,11 +62,6 @@ impl Throttle {
         }
     }
 
-    /// The chance that the next request is dropped though there may be tokens.
-    pub(super) fn drop_probability(&self) -> f64 {
-        self.drop_probability
-    }
-
     fn fill(&mut self, now: Duration) {
         let every = self.config.fill_time.max(Duration::from_millis(1));
         let passed = now.saturating_sub(self.filled_at).as_nanos() / every.as_nanos();
@@ -71,7 +70,9 @@ impl Throttle {
         }
         let filled = passed.saturating_mul(u128::from(self.config.fill_count));
         let tokens = u128::from(self.tokens).saturating_add(filled);
-        self.tokens = u32::try_from(tokens).unwrap_or(u32::MAX).min(self.config.tokens);
+        self.tokens = u32::try_from(tokens)
+            .unwrap_or(u32::MAX)
+            .min(self.config.tokens);
         self.filled_at = now;
     }
 
@@ -107,36 +108,56 @@ mod tests {
     #[test]
     fn a_bucket_admits_its_tokens_and_then_what_comes_in() {
         let mut throttle = Throttle::new(config(), T0);
-        let admitted = (0..10).filter(|_| throttle.admits(Weight::New, T0, 0.9)).count();
+        let admitted = (0..10)
+            .filter(|_| throttle.admits(Weight::New, T0, 0.9))
+            .count();
         assert_eq!(admitted, 6);
         let later = Duration::from_millis(10);
-        let admitted = (0..10).filter(|_| throttle.admits(Weight::New, later, 0.9)).count();
+        let admitted = (0..10)
+            .filter(|_| throttle.admits(Weight::New, later, 0.9))
+            .count();
         assert_eq!(admitted, 2);
     }
 
     #[test]
     fn weighed_requests_take_three_tokens_or_two() {
-        let mut throttle = Throttle::new(ConnectionThrottle { weighted: true, ..config() }, T0);
+        let mut throttle = Throttle::new(
+            ConnectionThrottle {
+                weighted: true,
+                ..config()
+            },
+            T0,
+        );
         assert!(throttle.admits(Weight::New, T0, 0.9));
         assert!(throttle.admits(Weight::Renewal, T0, 0.9));
-        assert!(!throttle.admits(Weight::Renewal, T0, 0.9), "one token is left");
+        assert!(
+            !throttle.admits(Weight::Renewal, T0, 0.9),
+            "one token is left"
+        );
     }
 
     #[test]
     fn the_drop_probability_rises_while_the_bucket_is_empty_and_falls_after() {
         let freeze_time = Some(Duration::from_millis(1));
         let mut throttle = Throttle::new(
-            ConnectionThrottle { freeze_time, fill_time: Duration::from_secs(1), ..config() },
+            ConnectionThrottle {
+                freeze_time,
+                fill_time: Duration::from_secs(1),
+                ..config()
+            },
             T0,
         );
         for _ in 0..6 {
             assert!(throttle.admits(Weight::New, T0, 0.9));
         }
         assert!(!throttle.admits(Weight::New, Duration::from_millis(2), 0.9));
-        assert!((throttle.drop_probability() - 0.5).abs() < 1e-9);
+        assert!((throttle.drop_probability - 0.5).abs() < 1e-9);
         let refilled = Duration::from_secs(9);
-        assert!(!throttle.admits(Weight::New, refilled, 0.2), "dropped by chance");
+        assert!(
+            !throttle.admits(Weight::New, refilled, 0.2),
+            "dropped by chance"
+        );
         assert!(throttle.admits(Weight::New, refilled, 0.9));
-        assert!((throttle.drop_probability() - 0.25).abs() < 1e-9);
+        assert!((throttle.drop_probability - 0.25).abs() < 1e-9);
     }
 }

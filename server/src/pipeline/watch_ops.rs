@@ -2,9 +2,7 @@
 
 use bytes::BytesMut;
 use quorate_proto::request::Request;
-use quorate_proto::{
-    AddWatchMode, ErrorCode, EventType, SetWatches, WatcherType, Zxid, reply,
-};
+use quorate_proto::{AddWatchMode, ErrorCode, EventType, SetWatches, WatcherType, Zxid, reply};
 
 use super::line::{Ask, Line};
 use crate::watches::Modes;
@@ -14,11 +12,19 @@ impl Line {
         match request {
             Request::AddWatch { path, mode } => self.add_watch(ask, path, *mode),
             Request::CheckWatches { path, kind } => {
-                let held = self.pipeline.sessions.watches.holds(self.conn.id, path, modes(*kind));
+                let held = self
+                    .pipeline
+                    .sessions
+                    .watches
+                    .holds(self.conn.id, path, modes(*kind));
                 self.found(ask, held);
             }
             Request::RemoveWatches { path, kind } => {
-                let held = self.pipeline.sessions.watches.remove(self.conn.id, path, modes(*kind));
+                let held = self
+                    .pipeline
+                    .sessions
+                    .watches
+                    .remove(self.conn.id, path, modes(*kind));
                 self.found(ask, held);
             }
             Request::SetWatches(lists) => self.set_watches(ask, lists, &[], &[]),
@@ -77,7 +83,9 @@ impl Line {
             });
         }
         for path in &lists.exist {
-            self.catch_up(path, Modes::DATA, |node| node.map(|_| EventType::NodeCreated));
+            self.catch_up(path, Modes::DATA, |node| {
+                node.map(|_| EventType::NodeCreated)
+            });
         }
         for path in &lists.child {
             self.catch_up(path, Modes::CHILD, |node| match node {
@@ -90,7 +98,10 @@ impl Line {
         }
         for path in recursive {
             let _gate = self.pipeline.state.tree().gate();
-            self.pipeline.sessions.watches.add(self.conn.id, path, Modes::RECURSIVE);
+            self.pipeline
+                .sessions
+                .watches
+                .add(self.conn.id, path, Modes::RECURSIVE);
         }
         self.reply(ask, self.applied(), |_| ());
     }
@@ -113,7 +124,11 @@ impl Line {
                 reply::notification(&mut frame, Zxid::NONE, event, path);
                 self.conn.outbox.lock().queue_event(&frame);
             }
-            None => self.pipeline.sessions.watches.add(self.conn.id, path, modes),
+            None => self
+                .pipeline
+                .sessions
+                .watches
+                .add(self.conn.id, path, modes),
         }
     }
 }

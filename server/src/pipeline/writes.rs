@@ -51,8 +51,16 @@ impl Line {
         };
         let seq = self.next_seq;
         let closes = matches!(txn, Txn::CloseSession);
-        let origin = Origin { session: attachment.session, attach: attachment.attach, seq };
-        let proposal = Proposal { origin, caller: ask.identities.caller(), txn };
+        let origin = Origin {
+            session: attachment.session,
+            attach: attachment.attach,
+            seq,
+        };
+        let proposal = Proposal {
+            origin,
+            caller: ask.identities.caller(),
+            txn,
+        };
         // Noted before it leaves: its outcome may come before the push returns.
         self.conn.outbox.lock().sent_on(InFlight {
             seq,
@@ -87,15 +95,14 @@ impl Line {
 struct NotAWrite;
 
 impl Pipeline {
-    fn txn<'a>(
-        &self,
-        request: Request<'a>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, NotAWrite> {
+    fn txn<'a>(&self, request: Request<'a>, identities: &Identities) -> Result<Txn<'a>, NotAWrite> {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
             Request::Multi(multi) => {
-                let ops = multi.ops.into_iter().map(|op| self.multi_op(op, identities));
+                let ops = multi
+                    .ops
+                    .into_iter()
+                    .map(|op| self.multi_op(op, identities));
                 return Ok(Txn::Multi(ops.collect()));
             }
             Request::Create(create) => self.create(create, CreateForm::Plain, identities),
@@ -106,18 +113,25 @@ impl Pipeline {
             Request::CreateTtl(ttl) => {
                 self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
             }
-            Request::Delete(delete) => Op::Delete { path: delete.path, version: delete.version },
+            Request::Delete(delete) => Op::Delete {
+                path: delete.path,
+                version: delete.version,
+            },
             Request::SetData(set) => self.set_data(set.path, set.data, set.version),
             Request::SetAcl { path, acl, version } => {
                 self.set_acl(path, acl.as_deref(), version, identities)
             }
             // ZooKeeper lets anybody pass by every ACL with it. It is a server's own operation.
-            Request::DeleteContainer { .. } => Op::Refused { code: ErrorCode::NoAuth },
+            Request::DeleteContainer { .. } => Op::Refused {
+                code: ErrorCode::NoAuth,
+            },
             // A server of one has no ensemble to change.
-            Request::Reconfig(_) if self.reconfig_enabled => {
-                Op::Refused { code: ErrorCode::Unimplemented }
-            }
-            Request::Reconfig(_) => Op::Refused { code: ErrorCode::ReconfigDisabled },
+            Request::Reconfig(_) if self.reconfig_enabled => Op::Refused {
+                code: ErrorCode::Unimplemented,
+            },
+            Request::Reconfig(_) => Op::Refused {
+                code: ErrorCode::ReconfigDisabled,
+            },
             _ => return Err(NotAWrite),
         };
         Ok(Txn::Op(op))
@@ -133,9 +147,15 @@ impl Pipeline {
             MultiOp::CreateTtl(ttl) => {
                 self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
             }
-            MultiOp::Delete(delete) => Op::Delete { path: delete.path, version: delete.version },
+            MultiOp::Delete(delete) => Op::Delete {
+                path: delete.path,
+                version: delete.version,
+            },
             MultiOp::SetData(set) => self.set_data(set.path, set.data, set.version),
-            MultiOp::Check(check) => Op::Check { path: check.path, version: check.version },
+            MultiOp::Check(check) => Op::Check {
+                path: check.path,
+                version: check.version,
+            },
         }
     }
 
@@ -150,7 +170,9 @@ impl Pipeline {
             Err(code) => return Op::Refused { code },
         };
         if !create.path.contains('/') || create.path.contains('\0') {
-            return Op::Refused { code: ErrorCode::BadArguments };
+            return Op::Refused {
+                code: ErrorCode::BadArguments,
+            };
         }
         match acl::fix_up(create.acl.as_deref(), identities, &self.rules) {
             Err(code) => Op::Refused { code },
@@ -169,7 +191,12 @@ impl Pipeline {
 
     fn set_data<'a>(&self, path: Cow<'a, str>, data: Option<&'a [u8]>, version: Version) -> Op<'a> {
         let enforce_quota = self.enforce_quota;
-        Op::SetData { path, data: data.map(Cow::Borrowed), version, enforce_quota }
+        Op::SetData {
+            path,
+            data: data.map(Cow::Borrowed),
+            version,
+            enforce_quota,
+        }
     }
 
     fn set_acl<'a>(
@@ -181,11 +208,17 @@ impl Pipeline {
     ) -> Op<'a> {
         // The path comes before the list, and the list before whether the znode exists.
         if path::validate(&path).is_err() {
-            return Op::Refused { code: ErrorCode::BadArguments };
+            return Op::Refused {
+                code: ErrorCode::BadArguments,
+            };
         }
         match acl::fix_up(list, identities, &self.rules) {
             Err(code) => Op::Refused { code },
-            Ok(acl) => Op::SetAcl { path, acl: Cow::Owned(acl), version },
+            Ok(acl) => Op::SetAcl {
+                path,
+                acl: Cow::Owned(acl),
+                version,
+            },
         }
     }
 }
@@ -203,7 +236,11 @@ impl CreateForm {
     /// What the opcode makes of the flags. ZooKeeper's order: flags, disabled types, ttl.
     fn kind(self, flags: i32, extended_types: bool) -> Result<CreateKind, ErrorCode> {
         let mode = CreateMode::from_flags(flags).ok_or(ErrorCode::BadArguments)?;
-        let ttl = if let CreateForm::Ttl(ttl) = self { ttl } else { NO_TTL };
+        let ttl = if let CreateForm::Ttl(ttl) = self {
+            ttl
+        } else {
+            NO_TTL
+        };
         if mode.is_ttl() {
             if !extended_types {
                 return Err(ErrorCode::Unimplemented);
@@ -257,7 +294,11 @@ mod tests {
             (Plain, 7, bad),
             (Plain, -1, bad),
         ] {
-            assert_eq!(form.kind(flags, true), expected, "{form:?} with flags {flags}");
+            assert_eq!(
+                form.kind(flags, true),
+                expected,
+                "{form:?} with flags {flags}"
+            );
         }
     }
 
@@ -265,8 +306,14 @@ mod tests {
     fn disabled_ttl_types_are_unimplemented_before_their_ttl_is_looked_at() {
         let form = CreateForm::Ttl(0);
         assert_eq!(form.kind(5, false), Err(ErrorCode::Unimplemented));
-        assert_eq!(CreateForm::Plain.kind(6, false), Err(ErrorCode::Unimplemented));
-        assert_eq!(CreateForm::Ttl(-1).kind(0, false), Err(ErrorCode::BadArguments));
+        assert_eq!(
+            CreateForm::Plain.kind(6, false),
+            Err(ErrorCode::Unimplemented)
+        );
+        assert_eq!(
+            CreateForm::Ttl(-1).kind(0, false),
+            Err(ErrorCode::BadArguments)
+        );
         assert_eq!(form.kind(9, false), Err(ErrorCode::BadArguments));
     }
 }

@@ -160,6 +160,11 @@ impl Replication {
         Ok(replication)
     }
 
+    /// Whether the configured directories hold data of a server.
+    pub(crate) fn has_store(config: &Config) -> bool {
+        files::Layout::new(config).identity().exists()
+    }
+
     /// The state, as far as it is applied here.
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.state

@@ -141,7 +141,8 @@ impl ConnStats {
         self.max_latency_ms.fetch_max(latency, Ordering::Relaxed);
         let least = self.min_latency_plus_1_ms.load(Ordering::Relaxed);
         if least == 0 || latency + 1 < least {
-            self.min_latency_plus_1_ms.store(latency + 1, Ordering::Relaxed);
+            self.min_latency_plus_1_ms
+                .store(latency + 1, Ordering::Relaxed);
         }
         self.sum_latency_ms.fetch_add(latency, Ordering::Relaxed);
         self.latencies.fetch_add(1, Ordering::Relaxed);

@@ -73,7 +73,8 @@ impl Delivery {
     /// Takes the handshake with this ticket, if this start of this server handed it out.
     fn handshake(&self, ticket: Ticket) -> Option<Handshake> {
         let ours = ticket.server == self.sessions.server && ticket.boot == self.sessions.boot;
-        ours.then(|| self.sessions.handshakes.lock().remove(&ticket.count)).flatten()
+        ours.then(|| self.sessions.handshakes.lock().remove(&ticket.count))
+            .flatten()
     }
 
     /// Keeps the digest of the tree every so often. Nothing else is applied meanwhile, so zxid and
@@ -92,7 +93,9 @@ impl Delivery {
     }
 
     fn answer(&mut self, proposal: &Proposal<'_>, zxid: Zxid, outcome: &Outcome) {
-        let Some(conn) = self.origin(proposal.origin) else { return };
+        let Some(conn) = self.origin(proposal.origin) else {
+            return;
+        };
         self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
             write_outcome(out, xid, zxid, proposal, outcome);
         });
@@ -108,7 +111,12 @@ impl Delivery {
     ) {
         let now = self.now();
         let mut outbox = conn.outbox.lock();
-        let Some(InFlight { xid, op, read_at, .. }) = outbox.answered(seq) else { return };
+        let Some(InFlight {
+            xid, op, read_at, ..
+        }) = outbox.answered(seq)
+        else {
+            return;
+        };
         outbox.tell(zxid);
         outbox.queue(|out| write(out, xid, zxid));
         drop(outbox);
@@ -123,23 +131,41 @@ impl Delivery {
     }
 
     fn mark(&mut self, conn: &Arc<Conn>) {
-        if !self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, conn)) {
+        if !self
+            .dirty
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, conn))
+        {
             self.dirty.push(conn.clone());
         }
     }
 
     /// The session belongs to the connection of this handshake from now on.
     fn attached(&mut self, ticket: Ticket, attachment: Attachment, password: [u8; 16]) {
-        let Attachment { session, attach, timeout } = attachment;
+        let Attachment {
+            session,
+            attach,
+            timeout,
+        } = attachment;
         let now = self.now();
-        self.sessions.live.lock().start(session, attach, millis(timeout), millis(now));
+        self.sessions
+            .live
+            .lock()
+            .start(session, attach, millis(timeout), millis(now));
         let handshake = self.handshake(ticket);
         let mut by_session = self.sessions.by_session.write();
         // Whoever stood for the session until now, here, does so no more.
         if let Some(former) = by_session.remove(&session) {
             former.close(CloseReason::Moved);
         }
-        let Some(Handshake { conn, read_only, last_zxid_seen }) = handshake else { return };
+        let Some(Handshake {
+            conn,
+            read_only,
+            last_zxid_seen,
+        }) = handshake
+        else {
+            return;
+        };
         let mut outbox = conn.outbox.lock();
         if outbox.fate() != Fate::Open {
             return;
@@ -166,7 +192,12 @@ impl Delivery {
     }
 
     fn attach_refused(&mut self, ticket: Ticket) {
-        let Some(Handshake { conn, read_only, .. }) = self.handshake(ticket) else { return };
+        let Some(Handshake {
+            conn, read_only, ..
+        }) = self.handshake(ticket)
+        else {
+            return;
+        };
         {
             let mut outbox = conn.outbox.lock();
             outbox.queue(|out| ConnectResponse::refused(read_only.map(|_| false)).write_frame(out));
@@ -181,7 +212,11 @@ impl Delivery {
         if !by_client {
             self.sessions.metrics.sessions_expired.inc();
         }
-        let own = if by_client { self.origin(proposal.origin) } else { None };
+        let own = if by_client {
+            self.origin(proposal.origin)
+        } else {
+            None
+        };
         let conn = self.sessions.by_session.write().remove(&session);
         if let Some(conn) = own {
             self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
@@ -197,7 +232,9 @@ impl Delivery {
 
 impl Deliver for Delivery {
     fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[Acl]) {
-        self.sessions.watches.fire(event, path, &mut self.recipients);
+        self.sessions
+            .watches
+            .fire(event, path, &mut self.recipients);
         if self.recipients.is_empty() {
             return;
         }
@@ -205,7 +242,9 @@ impl Deliver for Delivery {
         reply::notification(&mut self.event, zxid, event, path);
         let recipients = std::mem::take(&mut self.recipients);
         for &id in &recipients {
-            let Some(conn) = self.sessions.connection(id) else { continue };
+            let Some(conn) = self.sessions.connection(id) else {
+                continue;
+            };
             // Judged with what the receiver may read now; its one-shot watch is gone either way.
             if conn.identities().caller().allows(acl, Perms::READ) {
                 conn.outbox.lock().queue_event(&self.event);
@@ -220,19 +259,37 @@ impl Deliver for Delivery {
         match (verdict, &proposal.txn) {
             (Verdict::Judged { zxid, outcome }, _) => self.answer(proposal, *zxid, outcome),
             (
-                Verdict::Opened { session, timeout_ms: timeout, password, .. },
+                Verdict::Opened {
+                    session,
+                    timeout_ms: timeout,
+                    password,
+                    ..
+                },
                 Txn::OpenSession { ticket, .. },
             ) => {
                 let timeout = Duration::from_millis(timeout_ms(*timeout));
-                let attachment = Attachment { session: *session, attach: 1, timeout };
+                let attachment = Attachment {
+                    session: *session,
+                    attach: 1,
+                    timeout,
+                };
                 self.attached(*ticket, attachment, *password);
             }
             (
-                Verdict::Attached { session, attach, timeout_ms: timeout, password },
+                Verdict::Attached {
+                    session,
+                    attach,
+                    timeout_ms: timeout,
+                    password,
+                },
                 Txn::Attach { ticket, .. },
             ) => {
                 let timeout = Duration::from_millis(timeout_ms(*timeout));
-                let attachment = Attachment { session: *session, attach: *attach, timeout };
+                let attachment = Attachment {
+                    session: *session,
+                    attach: *attach,
+                    timeout,
+                };
                 self.attached(*ticket, attachment, *password);
             }
             (Verdict::AttachRefused, Txn::Attach { ticket, .. }) => self.attach_refused(*ticket),
@@ -303,7 +360,9 @@ fn write_outcome(
                 for (result, op) in results.iter().zip(ops) {
                     let with_stat = matches!(op, Op::Create(create) if create.with_stat);
                     match result {
-                        OpResult::Created { path, stat } if with_stat => written.create2(path, stat),
+                        OpResult::Created { path, stat } if with_stat => {
+                            written.create2(path, stat)
+                        }
                         OpResult::Created { path, .. } => written.create(path),
                         OpResult::Changed { stat } => written.set_data(stat),
                         OpResult::Deleted => written.delete(),

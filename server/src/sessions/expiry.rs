@@ -30,7 +30,11 @@ pub(crate) struct Heard {
 impl ExpiryQueue {
     /// A queue that works in ticks of `tick_ms` (at least 1).
     pub(crate) fn new(tick_ms: u64) -> ExpiryQueue {
-        ExpiryQueue { tick_ms: tick_ms.max(1), buckets: BTreeMap::new(), deadlines: HashMap::new() }
+        ExpiryQueue {
+            tick_ms: tick_ms.max(1),
+            buckets: BTreeMap::new(),
+            deadlines: HashMap::new(),
+        }
     }
 
     /// Counts a session from `heard`; one that is known starts anew.
@@ -43,7 +47,9 @@ impl ExpiryQueue {
 
     /// Forgets a session.
     pub(crate) fn remove(&mut self, session: SessionId) {
-        let Some(deadline) = self.deadlines.remove(&session) else { return };
+        let Some(deadline) = self.deadlines.remove(&session) else {
+            return;
+        };
         if let Some(bucket) = self.buckets.get_mut(&deadline) {
             bucket.remove(&session);
             if bucket.is_empty() {
@@ -89,7 +95,9 @@ impl ExpiryQueue {
 
     fn deadline(&self, heard: Heard) -> u64 {
         let end = heard.at_ms.saturating_add(heard.timeout_ms);
-        (end / self.tick_ms).saturating_add(1).saturating_mul(self.tick_ms)
+        (end / self.tick_ms)
+            .saturating_add(1)
+            .saturating_mul(self.tick_ms)
     }
 }
 
@@ -100,7 +108,10 @@ mod tests {
     const S: SessionId = SessionId(7);
 
     fn heard(at_ms: u64) -> Heard {
-        Heard { at_ms, timeout_ms: 4_000 }
+        Heard {
+            at_ms,
+            timeout_ms: 4_000,
+        }
     }
 
     #[test]
@@ -117,7 +128,11 @@ mod tests {
     fn a_timeout_that_ends_on_a_tick_still_gets_the_next_one() {
         let mut queue = ExpiryQueue::new(2_000);
         queue.insert(S, heard(0));
-        assert_eq!(queue.due(4_000, |_| Some(heard(0))), [], "the timeout itself is never too late");
+        assert_eq!(
+            queue.due(4_000, |_| Some(heard(0))),
+            [],
+            "the timeout itself is never too late"
+        );
         assert_eq!(queue.due(6_000, |_| Some(heard(0))), [S]);
     }
 
@@ -152,7 +167,13 @@ mod tests {
     #[test]
     fn absurd_times_do_not_overflow() {
         let mut queue = ExpiryQueue::new(0);
-        queue.insert(S, Heard { at_ms: u64::MAX, timeout_ms: u64::MAX });
+        queue.insert(
+            S,
+            Heard {
+                at_ms: u64::MAX,
+                timeout_ms: u64::MAX,
+            },
+        );
         assert_eq!(queue.due(u64::MAX - 1, |_| None), []);
     }
 }

@@ -31,7 +31,11 @@ impl Identities {
     fn new(ids: Vec<Id>, skip_acl: bool) -> Arc<Identities> {
         let unrestricted = skip_acl || ids.iter().any(|id| id.scheme == "super");
         let caller = CallerBuf::new(&ids, unrestricted);
-        Arc::new(Identities { ids, caller, skip_acl })
+        Arc::new(Identities {
+            ids,
+            caller,
+            skip_acl,
+        })
     }
 
     /// With more identities; one that is there already is not added again.
@@ -58,6 +62,8 @@ impl Identities {
     /// Those that `auth` in an ACL stands for: proven ones. An address is not, and `super` and
     /// `world` are nobody's.
     pub(crate) fn authenticated(&self) -> impl Iterator<Item = &Id> {
-        self.ids.iter().filter(|id| !matches!(id.scheme.as_str(), "ip" | "ensemble" | "super" | "world"))
+        self.ids
+            .iter()
+            .filter(|id| !matches!(id.scheme.as_str(), "ip" | "ensemble" | "super" | "world"))
     }
 }

@@ -37,13 +37,29 @@ pub(crate) struct Overdue {
 
 impl Live {
     pub(super) fn new(tick_ms: u64) -> Live {
-        Live { queue: ExpiryQueue::new(tick_ms), sessions: HashMap::new() }
+        Live {
+            queue: ExpiryQueue::new(tick_ms),
+            sessions: HashMap::new(),
+        }
     }
 
     /// A session was opened or attached, or this server began to judge it: it has its full timeout.
     pub(crate) fn start(&mut self, session: SessionId, attach: u32, timeout_ms: u64, now_ms: u64) {
-        self.sessions.insert(session, LiveSession { timeout_ms, heard_ms: now_ms, attach });
-        self.queue.insert(session, Heard { at_ms: now_ms, timeout_ms });
+        self.sessions.insert(
+            session,
+            LiveSession {
+                timeout_ms,
+                heard_ms: now_ms,
+                attach,
+            },
+        );
+        self.queue.insert(
+            session,
+            Heard {
+                at_ms: now_ms,
+                timeout_ms,
+            },
+        );
     }
 
     /// A session has ended.
@@ -65,8 +81,13 @@ impl Live {
             conn.expiring.store(false, Ordering::SeqCst);
         }
         if let Some(live) = self.sessions.get(&session) {
-            self.queue
-                .insert(session, Heard { at_ms: live.heard_ms, timeout_ms: live.timeout_ms });
+            self.queue.insert(
+                session,
+                Heard {
+                    at_ms: live.heard_ms,
+                    timeout_ms: live.timeout_ms,
+                },
+            );
         }
     }
 
@@ -84,7 +105,10 @@ impl Live {
                 Some(conn) => live.heard_ms.max(conn.heard_ms.load(Ordering::SeqCst)),
                 None => live.heard_ms,
             };
-            Some(Heard { at_ms, timeout_ms: live.timeout_ms })
+            Some(Heard {
+                at_ms,
+                timeout_ms: live.timeout_ms,
+            })
         };
         let mut over = Vec::new();
         for session in self.queue.due(now_ms, heard) {
@@ -92,7 +116,9 @@ impl Live {
             if let Some(conn) = &conn {
                 conn.expiring.store(true, Ordering::SeqCst);
             }
-            let Some(heard) = heard(session) else { continue };
+            let Some(heard) = heard(session) else {
+                continue;
+            };
             if heard.at_ms.saturating_add(heard.timeout_ms) > now_ms {
                 // It spoke between the two looks.
                 if let Some(conn) = &conn {
@@ -101,15 +127,16 @@ impl Live {
                 self.queue.insert(session, heard);
                 continue;
             }
-            let Some(live) = sessions.get(&session) else { continue };
-            over.push(Overdue { session, attach: live.attach, timeout_ms: live.timeout_ms });
+            let Some(live) = sessions.get(&session) else {
+                continue;
+            };
+            over.push(Overdue {
+                session,
+                attach: live.attach,
+                timeout_ms: live.timeout_ms,
+            });
         }
         over
-    }
-
-    /// How many sessions there are.
-    pub(crate) fn len(&self) -> usize {
-        self.sessions.len()
     }
 
     /// When the next look is due (monotonic, ms).
@@ -124,7 +151,10 @@ impl Live {
             sessions.sort_unstable();
             sessions
         };
-        self.queue.buckets().map(|(at, sessions)| (at, sorted(sessions))).collect()
+        self.queue
+            .buckets()
+            .map(|(at, sessions)| (at, sorted(sessions)))
+            .collect()
     }
 }
 
@@ -142,7 +172,12 @@ mod tests {
     fn conn() -> Arc<Conn> {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let identities = Identities::of_address(address, false);
-        Arc::new(Conn::new(ConnId(0), SocketAddr::new(address, 1), identities, Budget::new(1000)))
+        Arc::new(Conn::new(
+            ConnId(0),
+            SocketAddr::new(address, 1),
+            identities,
+            Budget::new(1000),
+        ))
     }
 
     #[test]
@@ -151,8 +186,18 @@ mod tests {
         live.start(S, 3, 4_000, 0);
         assert_eq!(live.overdue(4_999, |_| Some(conn.clone())), []);
         let over = live.overdue(5_000, |_| Some(conn.clone()));
-        assert_eq!(over, [Overdue { session: S, attach: 3, timeout_ms: 4_000 }]);
-        assert!(!conn.touch(Duration::from_secs(5)), "a marked session is confirmed nothing");
+        assert_eq!(
+            over,
+            [Overdue {
+                session: S,
+                attach: 3,
+                timeout_ms: 4_000
+            }]
+        );
+        assert!(
+            !conn.touch(Duration::from_secs(5)),
+            "a marked session is confirmed nothing"
+        );
         assert_eq!(live.overdue(9_000, |_| Some(conn.clone())), []);
     }
 
@@ -162,7 +207,10 @@ mod tests {
         live.start(S, 1, 4_000, 0);
         for second in 1..20 {
             assert!(conn.touch(Duration::from_secs(second)));
-            assert_eq!(live.overdue(second * 1_000 + 999, |_| Some(conn.clone())), []);
+            assert_eq!(
+                live.overdue(second * 1_000 + 999, |_| Some(conn.clone())),
+                []
+            );
         }
     }
 
@@ -192,6 +240,6 @@ mod tests {
         live.start(S, 1, 4_000, 0);
         live.end(S);
         assert_eq!(live.overdue(60_000, |_| None), []);
-        assert_eq!(live.len(), 0);
+        assert!(live.buckets().is_empty());
     }
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use quorate_proto::{SessionId, Zxid};
 
-pub(crate) use self::conn::{Attachment, Conn, millis};
+pub(crate) use self::conn::{Conn, millis};
 pub(crate) use self::deliver::Delivery;
 pub(crate) use self::identities::Identities;
 pub(crate) use self::live::{Live, Overdue};
@@ -108,8 +108,15 @@ impl Sessions {
             conns.slots.push(None);
             u32::try_from(conns.slots.len() - 1).expect("sockets end long before 2^32")
         });
-        let conn = Arc::new(Conn::new(ConnId(number), peer, identities, self.budget.clone()));
-        conn.stats.established_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
+        let conn = Arc::new(Conn::new(
+            ConnId(number),
+            peer,
+            identities,
+            self.budget.clone(),
+        ));
+        conn.stats
+            .established_ms
+            .store(self.clock.wall_ms(), Ordering::Relaxed);
         if let Some(slot) = conns.slots.get_mut(number as usize) {
             *slot = Some(conn.clone());
         }
@@ -123,11 +130,18 @@ impl Sessions {
         // Closed before it is unbound: an attach that is being applied either sees this, or binds
         // first and is unbound here.
         conn.outbox.lock().close(CloseReason::Shutdown);
-        self.handshakes.lock().retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        self.handshakes
+            .lock()
+            .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
         if let Some(attachment) = conn.attachment.get() {
-            self.live.lock().spoke(attachment.session, conn.heard_ms.load(Ordering::SeqCst));
+            self.live
+                .lock()
+                .spoke(attachment.session, conn.heard_ms.load(Ordering::SeqCst));
             let mut by_session = self.by_session.write();
-            if by_session.get(&attachment.session).is_some_and(|bound| Arc::ptr_eq(bound, conn)) {
+            if by_session
+                .get(&attachment.session)
+                .is_some_and(|bound| Arc::ptr_eq(bound, conn))
+            {
                 by_session.remove(&attachment.session);
             }
         }
@@ -144,7 +158,11 @@ impl Sessions {
     pub(crate) fn handshake(&self, handshake: Handshake) -> Ticket {
         let count = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         self.handshakes.lock().insert(count, handshake);
-        Ticket { server: self.server, boot: self.boot, count }
+        Ticket {
+            server: self.server,
+            boot: self.boot,
+            count,
+        }
     }
 
     /// Takes a handshake back: it was not proposed after all.
@@ -198,7 +216,9 @@ impl Sessions {
     /// Takes out the sessions that are over, marked so that nothing is confirmed to them any more.
     pub(crate) fn overdue(&self) -> Vec<Overdue> {
         let now_ms = millis(self.clock.monotonic());
-        self.live.lock().overdue(now_ms, |session| self.by_session(session))
+        self.live
+            .lock()
+            .overdue(now_ms, |session| self.by_session(session))
     }
 
     /// The expiry of a session could not be proposed: it is looked at again at the next tick.

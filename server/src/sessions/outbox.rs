@@ -61,8 +61,6 @@ pub(crate) enum CloseReason {
     OutcomeUnknown,
     /// The server is stopping.
     Shutdown,
-    /// An administrator asked for it.
-    Admin,
 }
 
 /// The bytes in all outboxes of a server, against their budget.
@@ -75,7 +73,10 @@ pub(crate) struct Budget {
 impl Budget {
     /// A budget of so many bytes.
     pub(crate) fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { used: AtomicUsize::new(0), limit })
+        Arc::new(Budget {
+            used: AtomicUsize::new(0),
+            limit,
+        })
     }
 }
 
@@ -210,7 +211,9 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.unwritten, Ordering::Relaxed);
+        self.budget
+            .used
+            .fetch_sub(self.unwritten, Ordering::Relaxed);
     }
 }
 
@@ -269,7 +272,11 @@ mod tests {
         assert_eq!(large.fate(), Fate::Close(CloseReason::SlowClient));
         assert_eq!(small.fate(), Fate::Open);
         drop(large);
-        assert_eq!(budget.used.load(Ordering::Relaxed), 1, "what is dropped is given back");
+        assert_eq!(
+            budget.used.load(Ordering::Relaxed),
+            1,
+            "what is dropped is given back"
+        );
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl TestServerBuilder {
                     .path()
                     .to_owned(),
             };
-            Storage::Directory { _temporary: temporary }
+            Storage::Directory {
+                _temporary: temporary,
+            }
         } else {
             self.config.data_dir = PathBuf::from("/memory");
             Storage::Memory(Arc::new(SimDisk::new()))
@@ -104,7 +106,12 @@ impl TestServerBuilder {
         let server = start(&self.config, &storage).await?;
         let address = server.client_addr().expect("an address was configured");
         self.config.client_addr = Some(address);
-        Ok(TestServer { config: self.config, storage, address, server: Some(server) })
+        Ok(TestServer {
+            config: self.config,
+            storage,
+            address,
+            server: Some(server),
+        })
     }
 
     /// Starts the server.
@@ -118,7 +125,9 @@ impl TestServerBuilder {
 
 impl std::fmt::Debug for TestServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TestServer").field("addr", &self.address).finish_non_exhaustive()
+        f.debug_struct("TestServer")
+            .field("addr", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +145,11 @@ impl TestServer {
         let mut config = Config::default();
         // Tests open what they like.
         config.max_client_cnxns = 0;
-        TestServerBuilder { config, directory: None, in_directory: false }
+        TestServerBuilder {
+            config,
+            directory: None,
+            in_directory: false,
+        }
     }
 
     /// Where clients connect.

@@ -219,7 +219,9 @@ impl Watches {
         conn: ConnId,
         mut visit: impl FnMut(&str) -> bool,
     ) -> bool {
-        self.shards.iter().all(|shard| shard.lock().visit_connection(conn, &mut visit))
+        self.shards
+            .iter()
+            .all(|shard| shard.lock().visit_connection(conn, &mut visit))
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {

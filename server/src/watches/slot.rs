@@ -288,7 +288,10 @@ impl Shard {
         visit: &mut impl FnMut(&str) -> bool,
     ) -> bool {
         let numbers = self.by_conn.get(&conn);
-        let slots = numbers.into_iter().flatten().filter_map(|&number| self.slot(number));
+        let slots = numbers
+            .into_iter()
+            .flatten()
+            .filter_map(|&number| self.slot(number));
         slots.map(|slot| &*slot.path).all(visit)
     }
 
