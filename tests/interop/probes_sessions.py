@@ -8,6 +8,8 @@ from probe import (Probes, children, closed, created, eq, err, events, exists, g
 
 PROBES = probe = Probes()
 TICK = 0.5
+# A session never ends early; how late depends on ticks, and on how busy this machine is.
+LATE = 3 * TICK + 1
 
 
 @probe("a silent session ends not before its timeout and about a tick after it; its socket too")
@@ -20,9 +22,9 @@ def _(env):
     c.send(wire.PING, xid=-2)
     ok(c.next())
     eq(c.receive(timeout=1.95), wire.SILENT, "within its timeout")
-    closed(c.receive(timeout=2 + 3 * TICK))
+    closed(c.receive(timeout=2 + LATE))
     lived = time.monotonic() - last
-    true(2.0 <= lived <= 2 + 3 * TICK, f"lived {lived:.2f} s")
+    true(2.0 <= lived <= 2 + LATE, f"lived {lived:.2f} s")
     heard = events(w.drain())
     eq(heard, [(wire.DELETED, root + "/e"), (wire.CHILDREN_CHANGED, root)])
     answer = env.socket().handshake(session=c.session, password=c.password)
@@ -48,7 +50,7 @@ def _(env):
     while exists(w, root + "/e").err == 0:
         time.sleep(0.05)
     lived = time.monotonic() - gone
-    true(1.9 <= lived <= 2 + 3 * TICK, f"lived {lived:.2f} s")
+    true(1.9 <= lived <= 2 + LATE, f"lived {lived:.2f} s")
 
 
 @probe("a re-attach gives a full timeout")
@@ -62,7 +64,7 @@ def _(env):
     while exists(w, root + "/e").err == 0:
         time.sleep(0.05)
     lived = time.monotonic() - attached
-    true(1.9 <= lived <= 2 + 3 * TICK, f"lived {lived:.2f} s")
+    true(1.9 <= lived <= 2 + LATE, f"lived {lived:.2f} s")
 
 
 @probe("ephemerals may be changed and deleted by others")
@@ -126,13 +128,15 @@ def _(env):
     created(c, root + "/e", flags=1)
     time.sleep(1.5)
     c.drop()
+    killed = time.monotonic()
     env.server.restart()
     started = time.monotonic()
     w = env.session()
     while exists(w, root + "/e").err == 0:
         time.sleep(0.05)
-    lived = time.monotonic() - started
-    true(2.4 <= lived <= 3 + 3 * TICK, f"lived {lived:.2f} s after the restart")
+    gone = time.monotonic()
+    true(gone - killed >= 3, f"only {gone - killed:.2f} s after the kill")
+    true(gone - started <= 3 + LATE, f"still {gone - started:.2f} s after the restart")
 
 
 @probe("a session that was closed stays closed over a restart", server="restart")

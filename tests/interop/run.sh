@@ -69,6 +69,7 @@ if [ "$size" = short ]; then
 else
   area differential "$python" differential.py --kind "$kind" --seeds 200 --steps 400
   area restarts "$python" differential.py --kind "$kind" --seeds 20 --steps 300 --restart
+  area abuse "$python" abuse.py --kind "$kind"
   area faults "$python" differential.py --faults
   area kazoo-suite ./kazoo_suite.sh "$kind"
 fi
