@@ -124,7 +124,8 @@ impl ServerView for View {
         let tree = self.replication.state().tree();
         TreeFacts {
             zxid: self.replication.state().applied_zxid(),
-            znodes: tree.node_count(),
+            // ZooKeeper counts the root twice: once as "/" and once as "".
+            znodes: tree.node_count() + 1,
             ephemerals: tree.ephemeral_count(),
             approximate_data_size: tree.approximate_data_size(),
         }

@@ -3,6 +3,7 @@
 //! Source: ZooKeeper's `ZooKeeperServer.processConnectRequest`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_proto::{ConnectRequest, ConnectResponse, SessionId};
@@ -28,6 +29,7 @@ impl Pipeline {
     /// Takes the first frame of a connection.
     pub(crate) fn connect(&self, conn: &Arc<Conn>, payload: &[u8]) -> Connected {
         self.metrics.packets_received.inc();
+        conn.stats.received.fetch_add(1, Ordering::Relaxed);
         self.metrics.connection_requests.inc();
         let Ok(request) = ConnectRequest::decode(payload) else {
             return Connected::Refused;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use quorate_proto::jute::DecodeError;
 use quorate_proto::multi::MultiOp;
 use quorate_proto::request::{Create as CreateRequest, Request};
 use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
@@ -25,13 +26,16 @@ impl Line {
     pub(super) fn write(&mut self, ask: &Ask<'_>, body: &[u8]) -> Ran {
         let request = match Request::decode(ask.op, body) {
             Ok(request) => request,
-            // A multi that cannot be read takes a zxid; anything else does not.
-            Err(_) if ask.op == OpCode::Multi => {
-                let code = ErrorCode::MarshallingError;
-                return self.propose(ask, Txn::Op(Op::Refused { code }));
-            }
-            Err(_) => {
-                self.refuse(ask, ErrorCode::MarshallingError);
+            // Whatever ZooKeeper can read takes a zxid, and it reads a null path; a multi takes
+            // one even if it cannot be read.
+            Err(error) => {
+                let takes_zxid =
+                    ask.op == OpCode::Multi || matches!(error, DecodeError::Null { field: "path" });
+                let code = Request::decode_error_code(ask.op, error);
+                if takes_zxid {
+                    return self.propose(ask, Txn::Op(Op::Refused { code }));
+                }
+                self.refuse(ask, code);
                 return Ran::Yes;
             }
         };
@@ -99,11 +103,17 @@ impl Pipeline {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
             Request::Multi(multi) => {
-                let ops = multi
+                let ops: Vec<_> = multi
                     .ops
                     .into_iter()
-                    .map(|op| self.multi_op(op, identities));
-                return Ok(Txn::Multi(ops.collect()));
+                    .map(|op| self.multi_op(op, identities))
+                    .collect();
+                // What trips ZooKeeper over one operation fails the request as a whole.
+                let code = ErrorCode::MarshallingError;
+                if ops.contains(&Op::Refused { code }) {
+                    return Ok(Txn::Op(Op::Refused { code }));
+                }
+                return Ok(Txn::Multi(ops));
             }
             Request::Create(create) => self.create(create, CreateForm::Plain, identities),
             Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
@@ -138,23 +148,29 @@ impl Pipeline {
     }
 
     fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Op<'a> {
-        match op {
-            MultiOp::Create(create) => self.create(create, CreateForm::Plain, identities),
-            MultiOp::Create2(create) => self.create(create, CreateForm::WithStat, identities),
-            MultiOp::CreateContainer(create) => {
-                self.create(create, CreateForm::Container, identities)
+        let (create, form) = match op {
+            MultiOp::Create(create) => (create, CreateForm::Plain),
+            MultiOp::Create2(create) => (create, CreateForm::WithStat),
+            MultiOp::CreateContainer(create) => (create, CreateForm::Container),
+            MultiOp::CreateTtl(ttl) => (ttl.create, CreateForm::Ttl(ttl.ttl_ms)),
+            MultiOp::Delete(delete) => {
+                return Op::Delete {
+                    path: delete.path,
+                    version: delete.version,
+                };
             }
-            MultiOp::CreateTtl(ttl) => {
-                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
+            MultiOp::SetData(set) => return self.set_data(set.path, set.data, set.version),
+            MultiOp::Check(check) => {
+                return Op::Check {
+                    path: check.path,
+                    version: check.version,
+                };
             }
-            MultiOp::Delete(delete) => Op::Delete {
-                path: delete.path,
-                version: delete.version,
-            },
-            MultiOp::SetData(set) => self.set_data(set.path, set.data, set.version),
-            MultiOp::Check(check) => Op::Check {
-                path: check.path,
-                version: check.version,
+        };
+        match form.in_multi(create.flags) {
+            Some(form) => self.create(create, form, identities),
+            None => Op::Refused {
+                code: ErrorCode::MarshallingError,
             },
         }
     }
@@ -233,6 +249,19 @@ enum CreateForm {
 }
 
 impl CreateForm {
+    /// Inside a multi ZooKeeper goes by the flags where it goes by the opcode outside; `None` is
+    /// what it cannot make an operation of.
+    fn in_multi(self, flags: i32) -> Option<CreateForm> {
+        let mode = CreateMode::from_flags(flags)?;
+        match self {
+            CreateForm::Ttl(_) if mode.is_ttl() => Some(self),
+            _ if mode.is_ttl() => None,
+            _ if mode.is_container() => Some(CreateForm::Container),
+            CreateForm::Ttl(_) => Some(CreateForm::Plain),
+            CreateForm::Plain | CreateForm::WithStat | CreateForm::Container => Some(self),
+        }
+    }
+
     /// What the opcode makes of the flags. ZooKeeper's order: flags, disabled types, ttl.
     fn kind(self, flags: i32, extended_types: bool) -> Result<CreateKind, ErrorCode> {
         let mode = CreateMode::from_flags(flags).ok_or(ErrorCode::BadArguments)?;
@@ -296,6 +325,30 @@ mod tests {
         ] {
             assert_eq!(
                 form.kind(flags, true),
+                expected,
+                "{form:?} with flags {flags}"
+            );
+        }
+    }
+
+    #[test]
+    fn inside_a_multi_flags_say_what_the_opcode_says_outside() {
+        use CreateForm::{Container, Plain, Ttl, WithStat};
+        for (form, flags, expected) in [
+            (Plain, 0, Some(Plain)),
+            (WithStat, 3, Some(WithStat)),
+            (Plain, 4, Some(Container)),
+            (WithStat, 4, Some(Container)),
+            (Container, 2, Some(Container)),
+            (Ttl(-1), 0, Some(Plain)),
+            (Ttl(5), 4, Some(Container)),
+            (Ttl(0), 5, Some(Ttl(0))),
+            (Plain, 5, None),
+            (Container, 6, None),
+            (Plain, 7, None),
+        ] {
+            assert_eq!(
+                form.in_multi(flags),
                 expected,
                 "{form:?} with flags {flags}"
             );
