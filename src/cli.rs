@@ -59,7 +59,7 @@ pub(crate) struct ServerArgs {
     /// Refuse to start on warnings about the file
     #[arg(long)]
     pub(crate) strict_config: bool,
-    /// A zoo.cfg, or ZooKeeper's old form: PORT DATADIR [TICKTIME] [MAXCLIENTCNXNS]
+    /// A zoo.cfg; or ZooKeeper's old form, PORT DATADIR, then if need be TICKTIME MAXCLIENTCNXNS
     #[arg(value_name = "ARGS", num_args = 0..=4, conflicts_with = "config")]
     pub(crate) positional: Vec<String>,
 }

@@ -144,7 +144,11 @@ fn ensemble(
             line.id
         );
         findings.warnings.push(Remark::new(place, message));
-    } else if draft.peer_type == Role::Observer && servers.is_empty() {
+    } else if draft.peer_type == Role::Observer
+        && servers.is_empty()
+        // A server line that could not be read is told already.
+        && findings.problems.is_empty()
+    {
         let message = "`peerType=observer` has no effect: without server lines the server runs \
                        standalone";
         findings.warnings.push(Remark::new(whole, message));

@@ -68,12 +68,13 @@ impl fmt::Display for Remark {
         write!(f, "{}: {}", self.place, self.message)?;
         if let (Some(text), Some(spot)) = (&self.pointer, &self.place.spot) {
             let carets = "^".repeat(spot.width);
+            let blank = if text.is_empty() { "" } else { " " };
             // Tabs would move the caret.
             let line = spot.text.replace(['\t', '\x0c'], " ");
             let indent = " ".repeat(spot.column);
             write!(
                 f,
-                "\n{:>4} | {line}\n     | {indent}{carets} {text}",
+                "\n{:>4} | {line}\n     | {indent}{carets}{blank}{text}",
                 spot.line
             )?;
         }

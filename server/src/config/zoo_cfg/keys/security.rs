@@ -213,7 +213,7 @@ pub(super) const KEYS: &[Key] = &[
         "secureClientPort",
         "",
         "a TLS listener is not built yet",
-        always,
+        |port| Ok(port != "0"),
         NO_TLS,
     )
     .file(),
