@@ -3,7 +3,6 @@
 use super::super::format::{FRAMES_START, FrameBuf, Record, Salt, SegmentHeader};
 use super::super::scan::Scan;
 use super::*;
-use crate::disk::DiskFile;
 
 /// A disk with a log of four frames, cleanly closed.
 fn small_log() -> SimDisk {
