@@ -14,7 +14,7 @@ use super::quota::QuotaNode;
 use super::reap::Due;
 use super::sessions::SessionInfo;
 use super::state::State;
-use super::store::{SHARDS, Shared, Tree};
+use super::store::{Place, SHARDS, Shared, Tree};
 
 /// Why what was loaded is no tree.
 #[derive(Debug, thiserror::Error)]
@@ -156,23 +156,34 @@ impl StateBuilder {
         Ok(())
     }
 
+    /// Tells every parent of its children.
     fn add_children(&self) -> Result<(), LoadError> {
-        let rehash = &|path: &[u8]| self.shared.hash(path);
+        // Siblings come together and in order, so that each name goes behind the last one.
+        let mut homes: Vec<Vec<(Place, Node)>> = Vec::new();
+        homes.resize_with(SHARDS, Vec::new);
         for at in 0..SHARDS {
-            let nodes: Vec<Node> = self.shared.read_shard(at).nodes().cloned().collect();
-            for node in nodes {
-                let path = node.path();
-                if path == path::ROOT {
+            for node in self.shared.read_shard(at).nodes() {
+                let Some((parent, _)) = path::split(node.path()) else {
                     continue;
+                };
+                let up = self.shared.place(parent);
+                if let Some(home) = homes.get_mut(up.shard()) {
+                    home.push((up, node.clone()));
                 }
-                let orphan = || LoadError::Orphan { path: path.into() };
-                let (parent_path, name) = path::split(path).ok_or_else(orphan)?;
-                let up = self.shared.place(parent_path);
-                let mut shard = self.shared.write_shard(up.shard());
-                let parent = shard
-                    .node(up.hash(), parent_path)
-                    .ok_or_else(orphan)?
-                    .clone();
+            }
+        }
+        let rehash = &|path: &[u8]| self.shared.hash(path);
+        for (at, mut children) in homes.into_iter().enumerate() {
+            children.sort_unstable_by(|(_, a), (_, b)| a.path_bytes().cmp(b.path_bytes()));
+            let mut shard = self.shared.write_shard(at);
+            for (up, child) in children {
+                let path = child.path();
+                let Some((parent, name)) = path::split(path).filter(|_| path != path::ROOT) else {
+                    continue;
+                };
+                let Some(parent) = shard.node(up.hash(), parent).cloned() else {
+                    return Err(LoadError::Orphan { path: path.into() });
+                };
                 shard.parent_mut(up.hash(), &parent, rehash).adopt(name);
             }
         }

@@ -48,9 +48,6 @@ impl std::fmt::Debug for Caller<'_> {
 }
 
 impl<'a> Caller<'a> {
-    /// Nobody: what is open to `world:anyone` and no more.
-    pub(crate) const NOBODY: Caller<'static> = Caller(&[0]);
-
     /// What [`Caller::as_bytes`] gave. Bytes that are no encoding mean fewer identities.
     pub(crate) fn from_bytes(bytes: &'a [u8]) -> Caller<'a> {
         Caller(bytes)

@@ -35,6 +35,14 @@ pub(super) fn commit(
     for change in changes {
         account(tree, core, zxid, change);
     }
+    // Behind the rest: a usage that is counted now has everything else of this transaction in it.
+    for change in changes {
+        if let Change::Create { node, .. } = change
+            && let Some(QuotaNode::Stats(prefix)) = QuotaNode::at(node.path())
+        {
+            recount(tree, core, zxid, prefix);
+        }
+    }
 }
 
 /// Write locks on some shards, taken in ascending order.
@@ -212,10 +220,8 @@ fn name(node: &Node) -> &str {
 fn account(tree: &Shared, core: &mut Core, zxid: Zxid, change: &Change) {
     let (node, count, bytes) = match change {
         Change::Create { node, .. } => {
-            match QuotaNode::at(node.path()) {
-                Some(QuotaNode::Limits(prefix)) => core.quotas.add(prefix),
-                Some(QuotaNode::Stats(prefix)) => recount(tree, core, zxid, prefix),
-                None => {}
+            if let Some(QuotaNode::Limits(prefix)) = QuotaNode::at(node.path()) {
+                core.quotas.add(prefix);
             }
             (node, 1, data_len(node))
         }

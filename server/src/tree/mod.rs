@@ -13,10 +13,7 @@
 //! whoever needs several to agree holds [`Tree::gate`].
 
 #![warn(clippy::wildcard_enum_match_arm)]
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "used once the request path joins")
-)]
+#![expect(dead_code, unused_imports, reason = "used once the request path joins")]
 
 mod acls;
 mod builder;

@@ -21,10 +21,10 @@ const TTL_MASK: i64 = 0xFF_FFFF_FFFF;
 const OWNER_TTL: i64 = 0xFF00_0000_0000_0000_u64.cast_signed();
 
 /// Longest path that a znode can have. Frames are far shorter.
-pub(super) const PATH_BYTES_MAX: usize = (1 << 28) - 1;
+pub(super) const PATH_BYTES_MAX: usize = PATH_LEN as usize;
 
 /// Flags share their word with the length of the path.
-const PATH_LEN: u32 = PATH_BYTES_MAX as u32;
+const PATH_LEN: u32 = (1 << 28) - 1;
 /// `mtime` is too far behind `ctime` for the header.
 const FAR_MTIME: u32 = 1 << 28;
 const ACL_CHANGED: u32 = 1 << 29;

@@ -68,10 +68,6 @@ impl Quotas {
         self.prefixes.is_empty()
     }
 
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = &str> {
-        self.prefixes.keys().map(|prefix| &**prefix)
-    }
-
     /// The longest prefix of this path that has limits.
     pub(super) fn of<'a>(&self, path: &'a str) -> Option<&'a str> {
         if self.is_empty() {

@@ -73,9 +73,4 @@ impl ReapIndex {
         );
         used.chain(never_used).chain(behind).map(|(_, path)| path)
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
 }

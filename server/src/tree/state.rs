@@ -139,7 +139,8 @@ impl State {
         self.shared().gate.read_recursive().ephemerals.of(id.0)
     }
 
-    /// Starts to take the state as it is now, without stopping what comes after.
+    /// Starts to take the state as it is now, without stopping what comes after. Not to be
+    /// called under the gate.
     pub(crate) fn capture(&self) -> Capture {
         Capture::start(self.tree.0.clone(), self.key)
     }

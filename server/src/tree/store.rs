@@ -117,10 +117,12 @@ impl Tree {
 
     /// Keeps every request from being applied while it is held.
     ///
-    /// Hold it shortly, and never across a wait.
+    /// Hold it shortly, never across a wait, and never twice on one thread: the second would
+    /// stand behind an apply that waits for the first. All reads of the state may be made under
+    /// it.
     pub(crate) fn gate(&self) -> GateGuard<'_> {
         GateGuard {
-            _core: self.0.gate.read_recursive(),
+            _core: self.0.gate.read(),
         }
     }
 
@@ -146,7 +148,7 @@ impl Tree {
 
     /// How many znodes are below this one, at one point of the log.
     pub(crate) fn descendants(&self, path: &str) -> Option<u32> {
-        let _gate = self.gate();
+        let _gate = self.0.gate.read_recursive();
         let path = if path.is_empty() { ROOT } else { path };
         self.0.look(self.0.place(path), path)?;
         if path == ROOT {

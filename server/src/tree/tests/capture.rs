@@ -11,9 +11,11 @@ use super::model::{Draw, Model, step_both};
 use super::support::*;
 use crate::tree::{Capture, LoadError, PersistedStat, SessionInfo, State};
 
+type Znode = (Option<Vec<u8>>, Vec<Acl>, PersistedStat);
+
 #[derive(PartialEq, Debug, Clone)]
 struct Whole {
-    znodes: BTreeMap<String, (Option<Vec<u8>>, Vec<Acl>, PersistedStat)>,
+    znodes: BTreeMap<String, Znode>,
     sessions: Vec<(SessionId, SessionInfo)>,
     zxid: Zxid,
     digest: u64,

@@ -1,5 +1,10 @@
 //! The rules of apply, one by one, and the whole against a model.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names what it expects"
+)]
+
 mod capture;
 mod codec;
 mod measure;

@@ -177,3 +177,19 @@ fn usage_that_a_client_overwrote_stays_as_it_is() {
     world.create("/q/a").unwrap();
     assert_eq!(world.text(STATS), "nonsense");
 }
+
+#[test]
+fn usage_that_is_counted_inside_a_multi_counts_each_znode_once() {
+    let mut world = World::new();
+    world.create("/q").unwrap();
+    world.create("/zookeeper/quota/q").unwrap();
+    let multi = vec![
+        create("/q/before"),
+        create(LIMITS),
+        create(STATS),
+        create("/q/behind"),
+        delete("/q/before", -1),
+    ];
+    world.multi(multi).unwrap();
+    assert_eq!(world.text(STATS), "count=2,bytes=8");
+}
