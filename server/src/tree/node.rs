@@ -1,9 +1,10 @@
 //! One znode, immutable, in a single allocation.
 //!
-//! What most znodes never need is left out: a znode that was never changed stores no `mzxid`,
-//! one whose ACL was never set no `aversion`, one without an owner no owner. What children bring
-//! (creation counter, `pzxid`, names) is kept apart in a [`Family`], so that a create does not
-//! copy its parent.
+//! What most znodes never need is left out: one whose ACL was never set stores no `aversion`, one
+//! without an owner no owner. Fields that `setData` changes are always there, so that the next
+//! version of a znode mostly fits into the memory of the last one. What children bring (creation
+//! counter, `pzxid`, names) is kept apart in a [`Family`], so that a create does not copy its
+//! parent.
 
 use bytes::Bytes;
 use quorate_proto::{Acl, Stat};
@@ -22,20 +23,26 @@ const OWNER_TTL: i64 = 0xFF00_0000_0000_0000_u64.cast_signed();
 /// Longest path that a znode can have. Frames are far shorter.
 pub(super) const PATH_BYTES_MAX: usize = (1 << 28) - 1;
 
-const MODIFIED: u8 = 1;
-const ACL_CHANGED: u8 = 2;
-const OWNED: u8 = 4;
-const NULL_DATA: u8 = 8;
+/// Flags share their word with the length of the path.
+const PATH_LEN: u32 = PATH_BYTES_MAX as u32;
+/// `mtime` is too far behind `ctime` for the header.
+const FAR_MTIME: u32 = 1 << 28;
+const ACL_CHANGED: u32 = 1 << 29;
+const OWNED: u32 = 1 << 30;
+const NULL_DATA: u32 = 1 << 31;
 
+/// 48 bytes: with the two words of the allocation, 64.
 struct Header {
     czxid: i64,
+    mzxid: i64,
     ctime: i64,
     acl: AclList,
-    path_len: u32,
+    /// Milliseconds from `ctime` to `mtime`: seven weeks fit.
+    mtime_after: u32,
+    flags_and_path_len: u32,
     /// CRC of path and data: the part of the digest that can be long.
     prefix_crc: u32,
     version: i32,
-    flags: u8,
 }
 
 /// A znode at one point of its life.
@@ -125,9 +132,10 @@ impl Node {
         scratch.clear();
         scratch.extend_from_slice(parts.path.as_bytes());
         let mut flags = 0;
-        if parts.mzxid != parts.czxid || parts.mtime != parts.ctime {
-            flags |= MODIFIED;
-            scratch.extend_from_slice(&parts.mzxid.to_ne_bytes());
+        let mtime_after = parts.mtime.checked_sub(parts.ctime);
+        let mtime_after = mtime_after.and_then(|ms| u32::try_from(ms).ok());
+        if mtime_after.is_none() {
+            flags |= FAR_MTIME;
             scratch.extend_from_slice(&parts.mtime.to_ne_bytes());
         }
         if parts.aversion != 0 {
@@ -144,12 +152,13 @@ impl Node {
         }
         let header = Header {
             czxid: parts.czxid,
+            mzxid: parts.mzxid,
             ctime: parts.ctime,
             acl: parts.acl.clone(),
-            path_len: u32::try_from(parts.path.len()).unwrap_or(u32::MAX),
+            mtime_after: mtime_after.unwrap_or(0),
+            flags_and_path_len: flags | (u32::try_from(parts.path.len()).unwrap_or(0) & PATH_LEN),
             prefix_crc: digest::prefix(parts.path, parts.data),
             version: parts.version,
-            flags,
         };
         let node = Node(ThinArc::from_header_and_slice(header, scratch));
         if scratch.capacity() > 64 * 1024 {
@@ -178,12 +187,16 @@ impl Node {
         &self.0.header.header
     }
 
-    fn has(&self, flag: u8) -> bool {
-        self.header().flags & flag != 0
+    fn has(&self, flag: u32) -> bool {
+        self.header().flags_and_path_len & flag != 0
+    }
+
+    fn path_len(&self) -> usize {
+        (self.header().flags_and_path_len & PATH_LEN) as usize
     }
 
     pub(super) fn path_bytes(&self) -> &[u8] {
-        let len = self.header().path_len as usize;
+        let len = self.path_len();
         self.0.slice.get(..len).unwrap_or_default()
     }
 
@@ -193,7 +206,7 @@ impl Node {
 
     /// The `N` bytes that start this far behind the path.
     fn field<const N: usize>(&self, offset: usize) -> [u8; N] {
-        let start = self.header().path_len as usize + offset;
+        let start = self.path_len() + offset;
         self.0
             .slice
             .get(start..)
@@ -203,7 +216,7 @@ impl Node {
     }
 
     fn aversion_offset(&self) -> usize {
-        if self.has(MODIFIED) { 16 } else { 0 }
+        if self.has(FAR_MTIME) { 8 } else { 0 }
     }
 
     fn owner_offset(&self) -> usize {
@@ -211,9 +224,7 @@ impl Node {
     }
 
     fn data_range(&self) -> std::ops::Range<usize> {
-        let start = self.header().path_len as usize
-            + self.owner_offset()
-            + if self.has(OWNED) { 8 } else { 0 };
+        let start = self.path_len() + self.owner_offset() + if self.has(OWNED) { 8 } else { 0 };
         start..self.0.slice.len()
     }
 
@@ -253,18 +264,14 @@ impl Node {
     }
 
     pub(super) fn mzxid(&self) -> i64 {
-        if self.has(MODIFIED) {
-            i64::from_ne_bytes(self.field(0))
-        } else {
-            self.czxid()
-        }
+        self.header().mzxid
     }
 
     pub(super) fn mtime(&self) -> i64 {
-        if self.has(MODIFIED) {
-            i64::from_ne_bytes(self.field(8))
+        if self.has(FAR_MTIME) {
+            i64::from_ne_bytes(self.field(0))
         } else {
-            self.header().ctime
+            self.header().ctime + i64::from(self.header().mtime_after)
         }
     }
 
@@ -368,7 +375,7 @@ mod tests {
                 czxid: 5,
                 mzxid: if bits & 1 == 0 { 5 } else { 7 },
                 ctime: 50,
-                mtime: if bits & 1 == 0 { 50 } else { 70 },
+                mtime: [70, 50, 20, i64::MAX][usize::try_from(bits / 2 % 4).unwrap()],
                 version: 3,
                 aversion: i32::try_from(bits & 2).unwrap(),
                 owner: bits & 4,

@@ -43,6 +43,9 @@ pub(super) enum Change {
     },
 }
 
+/// What earlier operations of a multi would make of znodes; `None` is one that they would delete.
+type Overlay = HashMap<Box<str>, Option<(Node, Family)>>;
+
 /// One transaction, while it is judged.
 pub(super) struct Planner<'t> {
     pub(super) tree: &'t Shared,
@@ -51,9 +54,8 @@ pub(super) struct Planner<'t> {
     pub(super) session: i64,
     pub(super) zxid: i64,
     pub(super) time_ms: i64,
-    /// What the changes so far made of znodes; `None` inside is one that they deleted. There is
-    /// no overlay where only one operation is judged.
-    pub(super) overlay: Option<HashMap<Box<str>, Option<(Node, Family)>>>,
+    /// None where only one operation is judged.
+    pub(super) overlay: Option<Overlay>,
     pub(super) changes: Vec<Change>,
 }
 
