@@ -7,6 +7,11 @@
 //! Same seed, same operations: same outcome. Time does not pass here, except for whoever meets
 //! [`SimDisk::stall_syncs`].
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "offsets within a page are below its size; a broken test disk may panic"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +80,7 @@ struct Faults {
     space: Option<u64>,
     lie_about_sync: bool,
     stalled: bool,
+    waiting: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -132,6 +138,11 @@ impl SimDisk {
     /// From now on syncs of content wait for [`SimDisk::resume_syncs`].
     pub(crate) fn stall_syncs(&self) {
         self.world().faults.stalled = true;
+    }
+
+    /// Syncs that wait for the end of a stall.
+    pub(crate) fn syncs_waiting(&self) -> u64 {
+        self.world().faults.waiting
     }
 
     /// Ends a stall.
@@ -486,9 +497,11 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.disk.world();
+        world.faults.waiting += 1;
         while world.faults.stalled {
             self.disk.shared.resumed.wait(&mut world);
         }
+        world.faults.waiting -= 1;
         if world.operate()? {
             return Err(power_is_gone());
         }

@@ -135,19 +135,16 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut taken = VecDeque::new();
         loop {
-            let (hint, closing) = self.take(&mut taken);
+            let (mut hint, closing) = self.take(&mut taken);
             if taken.is_empty() && closing {
-                if let Some(hint) = hint
-                    && self.shared.state.lock().failure.is_none()
-                {
-                    self.write_frame(&mut VecDeque::new(), Some(hint));
+                if hint.is_some() {
+                    self.write_frame(&mut taken, &mut hint);
                 }
                 self.helper.stop();
                 return;
             }
-            let mut hint = hint;
             while !taken.is_empty() {
-                self.write_frame(&mut taken, hint.take());
+                self.write_frame(&mut taken, &mut hint);
             }
         }
     }
@@ -165,7 +162,7 @@ impl Writer {
     }
 
     /// Writes the first commands of the queue as one frame, and answers them.
-    fn write_frame(&mut self, queue: &mut VecDeque<Command>, hint: Option<Bytes>) {
+    fn write_frame(&mut self, queue: &mut VecDeque<Command>, hint: &mut Option<Bytes>) {
         self.buf.clear(BUFFER_KEPT);
         let mut batch = Vec::new();
         let mut entries = 0_u64;
@@ -177,6 +174,8 @@ impl Writer {
             entries += self.put(&command.what);
             batch.push(command);
         }
+        // It may speak of everything in the queue, so it goes last.
+        let hint = if queue.is_empty() { hint.take() } else { None };
         if let Some(committed) = &hint {
             self.buf.put(Record::Committed(committed));
         }

@@ -162,3 +162,69 @@ fn a_closed_log_refuses_and_has_written_what_waited() {
     assert_eq!(read_all(&log), entries(0..3, 1));
     assert_eq!(log.state().committed.unwrap(), "2");
 }
+
+/// The ring may let go only of what the index finds: entries that replaced others are not on
+/// disk because those were.
+#[test]
+fn entries_that_replace_others_in_flight_are_read_as_they_are_now() {
+    let disk = SimDisk::new();
+    let log = open_with(
+        &disk,
+        LogOptions {
+            ring_bytes: 500,
+            ..LogOptions::new(CLUSTER)
+        },
+    )
+    .unwrap();
+    disk.stall_syncs();
+    let (tell, told) = channel();
+    let stall_again = disk.clone();
+    let first = Box::new(move |result: Result<(), LogError>| {
+        stall_again.stall_syncs();
+        tell.send(result).unwrap();
+    });
+    log.append(entries(0..30, 1), first);
+    wait_until(|| disk.syncs_waiting() == 1);
+    log.truncate_after(Some(2), Box::new(drop));
+    log.append(entries(3..40, 2), Box::new(drop));
+    disk.resume_syncs();
+    told.recv().unwrap().unwrap();
+    let expected = [entries(0..3, 1), entries(3..40, 2)].concat();
+    let found = read_all(&log);
+    disk.resume_syncs();
+    assert_eq!(found, expected);
+    log.close();
+    assert_eq!(read_all(&log), expected);
+    assert_eq!(read_all(&open(&disk)), expected);
+}
+
+#[test]
+fn a_hint_is_never_found_without_the_entries_before_it() {
+    let disk = SimDisk::new();
+    let log = open_with(&disk, LogOptions::new(CLUSTER)).unwrap();
+    disk.stall_syncs();
+    let (first, _) = done();
+    log.append(entries(0..1, 1), first);
+    wait_until(|| disk.syncs_waiting() == 1);
+    // More than one frame holds waits now; the power goes after the first of them.
+    let large = LogEntry {
+        index: 1,
+        term: 1,
+        body: vec![1; 5 << 20].into(),
+    };
+    let (tell, told) = channel();
+    let power = disk.clone();
+    let cut = Box::new(move |result: Result<(), LogError>| {
+        power.cut_after(power.operations());
+        tell.send(result).unwrap();
+    });
+    log.append(vec![large], cut);
+    log.append(entries(2..3, 1), Box::new(drop));
+    log.save_committed(Bytes::from_static(b"2"));
+    disk.resume_syncs();
+    told.recv().unwrap().unwrap();
+    log.close();
+    let log = open(&disk.crash(0));
+    assert_eq!(log.state().last, Some((1, 1)));
+    assert_eq!(log.state().committed, None);
+}

@@ -1,6 +1,11 @@
 //! The log over a disk that forgets, tears and fails.
 
 mod basics;
+mod crash;
+mod damage;
+mod faults;
+mod model;
+mod speed;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,4 +94,11 @@ fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = wal.map(|e| Path::new(DIR).join(e.name)).collect();
     paths.sort();
     paths
+}
+
+/// For what another thread is about to do.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        std::thread::yield_now();
+    }
 }
