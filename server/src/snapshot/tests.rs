@@ -602,7 +602,7 @@ fn a_state_comes_back_as_it_was_captured() {
     let name = store.write(state.capture(), captured_at(77)).unwrap();
     assert_eq!(name.to_string(), "snapshot.300000100.4d");
 
-    let loaded = store.load_newest_state(None, true).unwrap().unwrap();
+    let loaded: LoadedState = store.load_newest_state(None, true).unwrap().unwrap();
     assert_eq!(loaded.meta.last_log, Some((3, 77)));
     assert_eq!(loaded.meta.membership, "opaque");
     assert_eq!(loaded.state.applied_zxid(), state.applied_zxid());
