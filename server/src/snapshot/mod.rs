@@ -23,4 +23,3 @@ pub(crate) use record::{NodeView, SessionRecord, SnapshotMeta};
 pub(crate) use state::{CapturedAt, LoadedState};
 pub use store::LoadError;
 pub(crate) use store::{LogReach, SnapshotName, SnapshotStore};
-pub(crate) use write::SnapshotWriter;

@@ -66,13 +66,13 @@ impl Default for ExportOptions {
 #[non_exhaustive]
 pub struct ExportReport {
     /// The snapshot.
-    pub file: PathBuf,
+    pub snapshot: PathBuf,
     /// The last zxid in it.
     pub zxid: i64,
     /// The digest of the tree as it was written.
     pub digest: u64,
     /// Znodes.
-    pub nodes: u64,
+    pub znodes: u64,
     /// Sessions.
     pub sessions: u64,
     /// Those of them that were opened here: ZooKeeper gives out other passwords, so their
@@ -165,7 +165,7 @@ pub(crate) fn export(
         );
     }
     nodes.sort_unstable_by(|a, b| a.path().cmp(b.path()));
-    report.nodes = nodes.len() as u64;
+    report.znodes = nodes.len() as u64;
 
     let views = nodes.iter().map(|node| view(node, options));
     write_file(target, &sessions, views, &mut report)?;
@@ -179,9 +179,9 @@ pub(crate) fn export(
     }
     add_warnings(&mut report);
     info!(
-        file = %report.file.display(),
+        snapshot = %report.snapshot.display(),
         zxid = %format_args!("{:#x}", report.zxid),
-        nodes = report.nodes,
+        nodes = report.znodes,
         "exported"
     );
     Ok(report)
@@ -252,7 +252,7 @@ fn write_file<'a>(
 ) -> Result<(), ExportError> {
     let dir = target.join("version-2");
     let name = format!("snapshot.{:x}", report.zxid);
-    report.file = dir.join(&name);
+    report.snapshot = dir.join(&name);
     let temporary = dir.join(format!("{name}.tmp"));
     let write = || {
         fs::create_dir_all(&dir)?;
@@ -260,7 +260,7 @@ fn write_file<'a>(
         let digest = snapshot_write::write(&mut file, report.zxid, sessions, nodes)?;
         file.flush()?;
         file.get_ref().sync_all()?;
-        fs::rename(&temporary, &report.file)?;
+        fs::rename(&temporary, &report.snapshot)?;
         File::open(&dir)?.sync_all()?;
         File::open(target)?.sync_all()?;
         Ok(digest)
@@ -271,7 +271,7 @@ fn write_file<'a>(
             Ok(())
         }
         Err(source) => Err(ExportError::Io {
-            path: report.file.clone(),
+            path: report.snapshot.clone(),
             source,
         }),
     }

@@ -24,7 +24,8 @@ pub(super) struct ImageNode {
     pub(super) data: Option<Box<[u8]>>,
     pub(super) acl: Arc<[Acl]>,
     pub(super) stat: PersistedStat,
-    children: Option<Box<HashSet<Arc<str>>>>,
+    /// Most znodes have none.
+    children: Option<HashSet<Arc<str>>>,
 }
 
 /// The tree, the sessions and the last zxid.
@@ -248,7 +249,7 @@ impl Image {
             if let NodeKind::Ephemeral(session) = kind_of(node.stat.ephemeral_owner) {
                 self.disown(session.0, &path);
             }
-            waiting.extend(node.children.into_iter().flat_map(|set| *set));
+            waiting.extend(node.children.into_iter().flatten());
         }
     }
 

@@ -6,6 +6,7 @@
 //! Not in here: whether to import at all, and where our own files stand.
 
 mod compression;
+mod digest_check;
 mod directory;
 mod export;
 mod fingerprint;
@@ -14,6 +15,7 @@ mod import;
 mod jute;
 mod log_file;
 mod quota;
+mod report;
 mod snapshot_file;
 mod snapshot_write;
 mod source;
@@ -26,4 +28,5 @@ pub use directory::ZooKeeperDirs;
 pub(crate) use export::export;
 pub use export::{Ephemerals, ExportError, ExportOptions, ExportReport, TtlNodes};
 pub use fingerprint::Fingerprint;
-pub use import::{ConfigNode, Import, ImportError, ImportOptions, ImportReport, read};
+pub use import::{Import, read};
+pub use report::{ConfigNode, ImportError, ImportOptions, ImportReport};

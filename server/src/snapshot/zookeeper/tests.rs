@@ -659,7 +659,7 @@ fn what_is_exported_and_imported_again_is_identical() {
         let target = dir.path().join("missing/target");
         let report = export(&state, &target, &ExportOptions::default()).unwrap();
         assert_eq!(report.digest, state.tree().digest());
-        assert_eq!(report.nodes, state.tree().node_count());
+        assert_eq!(report.znodes, state.tree().node_count());
         let import = load(&target).unwrap();
         assert_eq!(import.report.digests_matched, 1);
         assert_is_as_expected(&import, name);
@@ -817,6 +817,21 @@ fn old_times_to_live_are_understood_when_asked_for() {
     assert_eq!(import.report.ttl_nodes, 1);
     let node = import.nodes().find(|node| node.path == "/old").unwrap();
     assert_eq!(kind_of(node.stat.ephemeral_owner), NodeKind::Ttl(5000));
+}
+
+/// For `tests/interop/datadir.py boots`: a directory made from `$QUORATE_EXPORT_FROM` in
+/// `$QUORATE_EXPORT_TO`.
+#[test]
+#[ignore = "a tool"]
+fn write_an_export_for_a_real_zookeeper() {
+    let from = std::env::var("QUORATE_EXPORT_FROM").unwrap();
+    let to = std::env::var("QUORATE_EXPORT_TO").unwrap();
+    let state = load(Path::new(&from))
+        .unwrap()
+        .into_state([1; 32], 1)
+        .unwrap();
+    let report = export(&state, Path::new(&to), &ExportOptions::default()).unwrap();
+    println!("{report:?}");
 }
 
 mod any_bytes {
