@@ -32,10 +32,10 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     }
     crate::say(&format!(
         "{} znodes and {} sessions up to zxid {:#x}: Apache ZooKeeper can start with dataDir={}",
-        report.nodes,
+        report.znodes,
         report.sessions,
         report.zxid,
         args.to.display()
     ));
-    crate::data(&format!("{}\n", report.file.display()))
+    crate::data(&format!("{}\n", report.snapshot.display()))
 }
