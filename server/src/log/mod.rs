@@ -14,6 +14,11 @@
 //! - Memory is bounded: the ring of recent entries, the queue, one frame's buffer, and 32 bytes
 //!   for each frame that was not purged.
 
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "used once the request path joins")
+)]
+
 mod error;
 mod format;
 mod memory;
@@ -233,13 +238,11 @@ impl Log {
             return done(Err(LogError::TooLarge { bytes, limit }));
         }
         self.submit(bytes, done, |state| {
-            let mut expected = state.memory.next;
-            for entry in &entries {
-                if entry.index != expected {
-                    let found = entry.index;
+            for (entry, expected) in entries.iter().zip(state.memory.next..) {
+                let found = entry.index;
+                if found != expected {
                     return Err(LogError::Gap { expected, found });
                 }
-                expected += 1;
             }
             for entry in &entries {
                 state.memory.push(entry.clone());

@@ -190,8 +190,9 @@ fn entries_that_replace_others_in_flight_are_read_as_they_are_now() {
     disk.resume_syncs();
     told.recv().unwrap().unwrap();
     let expected = [entries(0..3, 1), entries(3..40, 2)].concat();
-    assert_eq!(read_all(&log), expected);
+    let found = read_all(&log);
     disk.resume_syncs();
+    assert_eq!(found, expected);
     log.close();
     assert_eq!(read_all(&log), expected);
     assert_eq!(read_all(&open(&disk)), expected);

@@ -1,9 +1,11 @@
 //! What stands in the files is not what was written.
 
-use super::super::format::{FRAMES_START, FrameBuf, Record, Salt, SegmentHeader};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::super::format::{FRAMES_START, FrameBuf, Record, Salt, SegmentHeader, next_record};
 use super::super::scan::Scan;
 use super::*;
-use crate::disk::DiskFile;
 
 /// A disk with a log of four frames, cleanly closed.
 fn small_log() -> SimDisk {
@@ -306,4 +308,34 @@ fn a_read_of_rotten_bytes_fails_and_says_where() {
     let refused = log.read(0, 1, 1000).unwrap_err();
     assert!(matches!(&refused, LogError::Damaged { offset, .. } if *offset == frames[1]));
     assert_eq!(log.read(1, 5, 10_000).unwrap(), entries(1..5, 1));
+}
+
+#[test]
+fn garbage_is_refused_or_ends_the_log_and_is_never_an_entry() {
+    let disk = small_log();
+    let path = segments(&disk).remove(0);
+    let all = content(&disk, &path);
+    let mut rng = StdRng::seed_from_u64(3);
+    for _ in 0..500 {
+        let disk = disk.kill();
+        let start = rng.random_range(0..all.len());
+        let len = rng.random_range(1..all.len());
+        let garbage: Vec<u8> = (0..len).map(|_| rng.random()).collect();
+        let file = disk.open(&path).unwrap();
+        file.write_at(&garbage, start as u64).unwrap();
+        if rng.random_bool(0.3) {
+            file.set_len(rng.random_range(0..all.len() as u64)).unwrap();
+        }
+        if let Ok(log) = open_with(&disk, options()) {
+            let found = read_all(&log);
+            assert_eq!(found, entries(0..found.len() as u64, 1));
+        }
+    }
+    // What a checksum vouches for is not believed either.
+    for _ in 0..20_000 {
+        let len = rng.random_range(0..60);
+        let body: Vec<u8> = (0..len).map(|_| rng.random_range(0..8)).collect();
+        let mut rest = body.as_slice();
+        while let Ok(Some(_)) = next_record(&mut rest) {}
+    }
 }

@@ -51,6 +51,7 @@ fn a_failing_sync_or_write_is_final_and_takes_nothing_acknowledged() {
             "{nth}: {found}"
         );
     }
+    assert!(met > 100, "{met}");
 }
 
 #[test]

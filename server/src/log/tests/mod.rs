@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod model;
+mod speed;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -186,17 +186,23 @@ impl Image {
 
     /// All znodes: parents first, in the order of their paths.
     pub(super) fn views(&self) -> impl Iterator<Item = NodeView<'_>> {
-        let mut paths: Vec<&Arc<str>> = self.nodes.keys().collect();
-        paths.sort_unstable();
-        paths.into_iter().filter_map(|path| {
-            let node = self.nodes.get(path)?;
-            Some(NodeView {
+        self.sorted().into_iter()
+    }
+
+    /// The same, to go over more than once.
+    pub(super) fn sorted(&self) -> Vec<NodeView<'_>> {
+        let mut views: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(path, node)| NodeView {
                 path,
                 data: node.data.as_deref(),
                 acl: &node.acl,
                 stat: node.stat,
             })
-        })
+            .collect();
+        views.sort_unstable_by_key(|view| view.path);
+        views
     }
 
     /// The znodes at and under `path`: how many, and how many bytes of data.

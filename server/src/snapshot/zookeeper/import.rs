@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use quorate_proto::SessionId;
+use quorate_proto::{SessionId, Zxid};
 use tracing::{info, warn};
 
 use super::super::fault::{Fault, FileFault};
@@ -19,7 +19,7 @@ use super::log_file::{End, LogFile, Position};
 use super::quota;
 use super::snapshot_file;
 use super::txn::{DIGEST_VERSION, LoggedRecord};
-use crate::tree::SessionInfo;
+use crate::tree::{LoadError, SessionInfo, State};
 
 /// How many snapshots are tried, as in ZooKeeper.
 const SNAPSHOTS_TRIED_MAX: usize = 100;
@@ -195,7 +195,35 @@ pub struct Import {
 }
 
 impl Import {
-    /// All znodes, parents first.
+    /// Makes it the state of a cluster that begins with it.
+    ///
+    /// Sessions keep their timeouts, and the passwords that ZooKeeper gave them. The next zxid is
+    /// larger than any that a client has seen.
+    ///
+    /// # Errors
+    /// If a znode has a path that no znode can have.
+    pub(crate) fn into_state(self, cluster_key: [u8; 32], level: u32) -> Result<State, LoadError> {
+        let mut builder = State::builder(cluster_key);
+        builder.level(level);
+        builder.zxid(Zxid(self.image.zxid.max(self.report.epoch << 32)));
+        for SessionRecord { id, session } in self.sessions() {
+            builder.session(id, session);
+        }
+        let mut last = None;
+        for node in self.nodes() {
+            // Most znodes have the list of the one before.
+            let acl = match last.take() {
+                Some((list, handle)) if list == node.acl => handle,
+                Some(_) | None => builder.acl(node.acl),
+            };
+            let path = if node.path.is_empty() { "/" } else { node.path };
+            builder.node(path, node.data, &acl, &node.stat)?;
+            last = Some((node.acl, acl));
+        }
+        builder.finish()
+    }
+
+    /// All znodes, parents first. The root's path is empty.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         self.image.views()
     }

@@ -7,6 +7,7 @@
 
 mod compression;
 mod directory;
+mod export;
 mod fingerprint;
 mod image;
 mod import;
@@ -14,6 +15,7 @@ mod jute;
 mod log_file;
 mod quota;
 mod snapshot_file;
+mod snapshot_write;
 mod source;
 mod txn;
 
@@ -21,5 +23,7 @@ mod txn;
 mod tests;
 
 pub use directory::ZooKeeperDirs;
+pub(crate) use export::export;
+pub use export::{Ephemerals, ExportError, ExportOptions, ExportReport, TtlNodes};
 pub use fingerprint::Fingerprint;
 pub use import::{ConfigNode, Import, ImportError, ImportOptions, ImportReport, read};
