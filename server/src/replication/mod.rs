@@ -31,7 +31,6 @@ mod queue;
 mod read_index;
 mod snapshots;
 mod start;
-mod transfer;
 mod types;
 
 #[cfg(test)]

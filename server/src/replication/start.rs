@@ -11,8 +11,7 @@ use std::sync::Arc;
 use super::files::{Claim, Layout};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
-use super::snapshots::Snapshots;
-use super::transfer;
+use super::snapshots::{LEVEL_MAX, Snapshots};
 use super::types::{StoredMembership, node_id};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -298,8 +297,9 @@ fn import(
     options.emulate_353_ttl = config.emulate_353_ttl;
     options.node_bytes_max = config.jute_max_buffer;
     let import = zookeeper::read(theirs, &options)?;
-    let state = transfer::imported(&import, identity.cluster_key)?;
+    let fingerprint = import.fingerprint.clone();
+    let state = import.into_state(identity.cluster_key, LEVEL_MAX)?;
     Snapshots::found(around, &layout.data, identity.cluster_id, &state)
         .map_err(io_at(&layout.data))?;
-    Ok(import.fingerprint)
+    Ok(fingerprint)
 }
