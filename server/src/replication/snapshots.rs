@@ -27,7 +27,7 @@ use crate::snapshot::{
 use crate::tree::{Capture, State};
 
 /// Which rules of apply this version knows, at most (R25).
-const LEVEL_MAX: u32 = 0;
+pub(super) const LEVEL_MAX: u32 = 0;
 
 type Meta = SnapshotMetaOf<Types>;
 type Snapshot = SnapshotOf<Types, SnapshotFile>;
@@ -201,14 +201,19 @@ impl Snapshots {
                 Some(Arc::from(error.to_string()))
             }
         };
-        let current = self.current();
+        self.attempted(error, took);
+        self.current()
+    }
+
+    /// Tells those who wait that an attempt is over.
+    fn attempted(&self, error: Option<Arc<str>>, took: Duration) {
+        let newest = self.current().and_then(|newest| newest.meta.last_log_id);
         self.attempts.send_modify(|attempt| {
-            attempt.newest = current.as_ref().and_then(|newest| newest.meta.last_log_id);
+            attempt.newest = newest;
             attempt.failures += u64::from(error.is_some());
             attempt.error = error;
             attempt.took = took;
         });
-        current
     }
 }
 
@@ -235,11 +240,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (done, written) = tokio::sync::oneshot::channel();
         let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
         // Its own thread: it computes and writes for long, and no runtime should wait for it.
-        std::thread::Builder::new()
+        let spawned = std::thread::Builder::new()
             .name("quorate-snapshot".to_owned())
             .spawn(move || {
                 let _ = done.send(snapshots.write(capture, &meta));
-            })?;
+            });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for a snapshot");
+            let error = Arc::from(error.to_string());
+            self.snapshots.attempted(Some(error), Duration::ZERO);
+            return Ok(self.snapshots.current().unwrap_or(none));
+        }
         Ok(written.await.ok().flatten().unwrap_or(none))
     }
 }

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use super::files::{Claim, Layout};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
-use super::snapshots::Snapshots;
-use super::transfer;
+use super::snapshots::{LEVEL_MAX, Snapshots};
 use super::types::{StoredMembership, node_id};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -135,7 +134,7 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
     let claim = layout.lock(disk)?;
     let identity = match Identity::read(disk, &layout.identity())? {
         Some(identity) => {
-            check(config, around, &layout, &identity)?;
+            check(config, &layout, &identity)?;
             identity
         }
         None => found(config, around, &layout)?,
@@ -207,12 +206,7 @@ fn open_log(
     Ok(Arc::new(log))
 }
 
-fn check(
-    config: &Config,
-    around: &Surroundings,
-    layout: &Layout,
-    identity: &Identity,
-) -> Result<(), StartError> {
+fn check(config: &Config, layout: &Layout, identity: &Identity) -> Result<(), StartError> {
     let number = identity.node_id >> 32;
     if number != u64::from(config.my_id) {
         return Err(StartError::OtherServer {
@@ -292,14 +286,17 @@ fn import(
     if let Some(pid) = theirs.running_process() {
         return Err(StartError::ZooKeeperRuns { pid });
     }
-    let mut options = ImportOptions::default();
-    options.check_digest = config.digest_enabled;
-    options.trust_empty = config.snapshot_trust_empty;
-    options.emulate_353_ttl = config.emulate_353_ttl;
-    options.node_bytes_max = config.jute_max_buffer;
+    let options = ImportOptions {
+        check_digest: config.digest_enabled,
+        trust_empty: config.snapshot_trust_empty,
+        emulate_353_ttl: config.emulate_353_ttl,
+        node_bytes_max: config.jute_max_buffer,
+        ..ImportOptions::default()
+    };
     let import = zookeeper::read(theirs, &options)?;
-    let state = transfer::imported(&import, identity.cluster_key)?;
+    let fingerprint = import.fingerprint.clone();
+    let state = import.into_state(identity.cluster_key, LEVEL_MAX)?;
     Snapshots::found(around, &layout.data, identity.cluster_id, &state)
         .map_err(io_at(&layout.data))?;
-    Ok(import.fingerprint)
+    Ok(fingerprint)
 }
