@@ -34,6 +34,8 @@ pub(crate) enum Command {
     /// Look at a zoo.cfg without starting a server
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say what an error code means and what helps
+    Explain(ExplainArgs),
     /// Make the digest of user:password for an ACL or a superDigest
     Digest(DigestArgs),
     /// Print the version
@@ -125,6 +127,12 @@ pub(crate) struct DigestArgs {
     /// The hash
     #[arg(long, value_enum, default_value_t = Algorithm::Sha1)]
     pub(crate) algorithm: Algorithm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The code, for example Q0103
+    pub(crate) code: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -2,6 +2,8 @@
 //!
 //! `docs/errors.md` is tested to be this table. Numbers are never used twice.
 
+use crate::failure::Failure;
+
 /// One kind of error.
 #[derive(Debug)]
 pub(crate) struct Code {
@@ -101,7 +103,6 @@ pub(crate) const UNEXPECTED: Code = Code {
 };
 
 /// Every code, by number.
-#[cfg(test)]
 const ALL: [&Code; 11] = [
     &UNEXPECTED,
     &NOT_LISTED,
@@ -116,6 +117,32 @@ const ALL: [&Code; 11] = [
     &EXPORT,
 ];
 
+/// `quorate explain`: a code's page, by its number with or without `Q`.
+pub(crate) fn explain(number: &str) -> Result<String, Failure> {
+    let digits = number.trim_start_matches(['q', 'Q']);
+    let known = digits
+        .parse::<u16>()
+        .ok()
+        .and_then(|n| ALL.iter().find(|c| c.number == n));
+    known.map(|code| code.page()).ok_or_else(|| {
+        Failure::new(&CONFIG, format!("there is no error {number}"))
+            .help("docs/errors.md lists them; they look like Q0103")
+    })
+}
+
+impl Code {
+    /// What `quorate explain` says, and the documentation.
+    fn page(&self) -> String {
+        let Code {
+            number,
+            exit,
+            title,
+            remedy,
+        } = self;
+        format!("Q{number:04}: {title}\n\nExit code {exit}.\n\n{remedy}\n")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,10 +156,7 @@ mod tests {
              together.\n",
         );
         for code in ALL {
-            page += &format!(
-                "\n## Q{:04}: {}\n\nExit code {}.\n\n{}\n",
-                code.number, code.title, code.exit, code.remedy
-            );
+            page += &format!("\n## {}", code.page());
         }
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
         if std::env::var_os("QUORATE_BLESS").is_some() {

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::ExportDatadir(args) => export::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Digest(args) => digest::run(&args),
+        Command::Explain(args) => codes::explain(&args.code).and_then(|page| data(&page)),
         Command::Version => data(concat!(
             "quorate ",
             env!("CARGO_PKG_VERSION"),

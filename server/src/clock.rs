@@ -1,6 +1,7 @@
 //! The only place that reads the time.
 
 use std::sync::Arc;
+#[cfg(test)]
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -54,16 +55,14 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until it is told otherwise.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct ManualClock {
     monotonic_ms: AtomicU64,
     wall_ms: AtomicI64,
 }
 
-#[cfg_attr(
-    not(any(test, feature = "testing")),
-    expect(dead_code, reason = "for tests")
-)]
+#[cfg(test)]
 impl ManualClock {
     /// Moves both clocks forward.
     pub(crate) fn advance(&self, by_ms: u64) {
@@ -78,6 +77,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(test)]
 impl Clock for ManualClock {
     fn monotonic(&self) -> Duration {
         Duration::from_millis(self.monotonic_ms.load(Ordering::SeqCst))

@@ -5,11 +5,6 @@
 //! bounded ([`text::Page`]), and words that are not on the whitelist get ZooKeeper's sentence, to
 //! the byte.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used once the request path joins")
-)]
-
 mod mntr;
 mod mntr_keys;
 mod process;

@@ -3,11 +3,6 @@
 //! `real` is the operating system. `sim` (tests only) keeps what was written apart from what was
 //! synced, and on a crash forgets, tears and reorders the difference.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used once the request path joins")
-)]
-
 pub(crate) mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;

@@ -14,11 +14,6 @@
 //! - Memory is bounded: the ring of recent entries, the queue, one frame's buffer, and 32 bytes
 //!   for each frame that was not purged.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used once the request path joins")
-)]
-
 mod error;
 mod format;
 mod memory;

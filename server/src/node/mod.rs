@@ -211,9 +211,4 @@ impl Server {
     ) -> Result<(), crate::testing::NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
     }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn replication(&self) -> &Replication {
-        &self.replication
-    }
 }

@@ -207,22 +207,7 @@ impl ServerView for View {
     }
 
     fn process(&self) -> ProcessFacts {
-        let first_line = |path: &str| {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            text.lines().next().unwrap_or_default().to_owned()
-        };
-        let variable = |name: &str| std::env::var(name).unwrap_or_default();
-        ProcessFacts {
-            open_files: std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64),
-            max_files: max_files(),
-            host_name: first_line("/proc/sys/kernel/hostname"),
-            user_name: variable("USER"),
-            user_home: variable("HOME"),
-            user_dir: std::env::current_dir()
-                .map(|dir| dir.display().to_string())
-                .unwrap_or_default(),
-            os_version: first_line("/proc/sys/kernel/osrelease"),
-        }
+        ProcessFacts::read()
     }
 
     fn reset_connection_stats(&self) {
@@ -260,14 +245,4 @@ fn size_of(dir: &Path) -> u64 {
         }
     }
     bytes
-}
-
-/// How many files this process may open; 0 where the system does not say.
-fn max_files() -> u64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
 }

@@ -13,11 +13,6 @@
 //! - Requests of one session are applied in the order in which they were pushed, or not at all.
 //! - After a failure of the disk nothing is written any more; what is applied stays readable.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "used once the request path joins")
-)]
-
 mod batcher;
 mod entry;
 mod files;

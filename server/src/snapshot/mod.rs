@@ -1,9 +1,4 @@
 //! Our snapshot files; ZooKeeper's dataDir read and written.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "used once the request path joins")
-)]
-
 pub mod zookeeper;
 
 mod fault;
@@ -18,8 +13,7 @@ mod write;
 mod tests;
 
 pub use fault::{Fault, FileFault};
-pub(crate) use load::SnapshotVisitor;
-pub(crate) use record::{NodeView, SessionRecord, SnapshotMeta};
-pub(crate) use state::{CapturedAt, LoadedState};
+pub(crate) use record::SnapshotMeta;
+pub(crate) use state::CapturedAt;
 pub use store::LoadError;
 pub(crate) use store::{LogReach, SnapshotName, SnapshotStore};
