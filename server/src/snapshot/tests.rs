@@ -10,6 +10,9 @@ use quorate_proto::{Acl, Id, Perms, SessionId, Zxid};
 
 use super::fault::{Fault, FileFault};
 use super::format;
+use super::load::SnapshotVisitor;
+use super::record::{NodeView, SessionRecord};
+use super::state::LoadedState;
 use super::*;
 use crate::disk::sim::SimDisk;
 use crate::disk::{Disk as _, SharedDisk};
