@@ -85,7 +85,8 @@ class Side:
         if not isinstance(frame, wire.Reply):
             return repr(frame)
         if frame.is_event:
-            return ("event", *frame.event(), self.rel(frame.zxid), len(frame.body))
+            kind, state, path = frame.event()
+            return ("event", kind, state, path, self.rel(frame.zxid))
         head = ("reply", NAME.get(op, op), frame.xid, frame.err, self.rel(frame.zxid))
         try:
             return head + (self.body(frame, op),)
