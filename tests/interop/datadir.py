@@ -17,7 +17,7 @@ import sys
 
 import harness
 import wire
-from differential import SETTINGS, Divergence, Lockstep, Side
+from differential import GAP, SETTINGS, Divergence, Lockstep, Side
 
 # Sessions must outlive the moves.
 MOVES = dict(SETTINGS, force_sync=True)
@@ -32,7 +32,8 @@ def copy_of(server, kind):
 
 def move(lockstep, successor):
     """Puts another server in the place of ours; the real one is restarted beside it."""
-    distance = lockstep.generator.last_rel + 1_000_000
+    ended = lockstep.generator.last_rel
+    distance = ended + GAP
     lockstep.note(f"{lockstep.ours.server.kind} moves to {successor.kind}")
     for slot in list(lockstep.real.slots):
         lockstep.detached.append(lockstep.slot_session[slot])
@@ -44,7 +45,7 @@ def move(lockstep, successor):
     lockstep.ours.server.kill()
     lockstep.ours.server, lockstep.ours.address = successor, successor.address
     for side in (lockstep.real, lockstep.ours):
-        side.begin(distance)
+        side.begin(distance, ended)
     lockstep.generator.last_rel = distance
     lockstep.finish()
 

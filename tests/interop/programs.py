@@ -8,6 +8,8 @@ Left out on purpose, because Quorate refuses there what a real server should hav
   - createTTL outside a multi with a flag that is no TTL mode and a negative TTL (it kills a
     real server, for good);
   - deleteContainer from a client (it passes by every ACL);
+  - a zookeeper_stats with null or unreadable data (any change below the quota then ends a real
+    server);
   - createSession from a client (it puts a ConnectResponse into the stream when its body parses,
     and takes a zxid);
   - setWatches with a null behind something else (a real server tells and arms what stands before
@@ -132,6 +134,8 @@ class Generator:
 
     def data(self, path):
         if path in QUOTA_PATHS:
+            if path.endswith("stats"):
+                return self.random.choice((b"count=0,bytes=0", b""))
             return self.random.choice(LIMITS)
         return self.random.choice(DATA[:5] if self.random.random() < 0.9 else DATA)
 
