@@ -91,6 +91,7 @@ def journey(kind, seed, steps):
         lockstep.run(steps)
         servers[1].kill()
         originals = snapshot_of(servers[1].data_dir / "version-2")
+        native = len(lockstep.real.sessions)
         servers.append(copy_of(servers[1], kind))
         move(lockstep, servers[2])
         kept = {name: data for name, data in
@@ -108,6 +109,8 @@ def journey(kind, seed, steps):
         if kind != "zookeeper":
             # Replaying its own log a real server may count some; an export has no log.
             assert digest_mismatches(servers[3]) == 0, "digest mismatches after the export"
+            # Quorate's own passwords mean nothing to ZooKeeper: its sessions cannot be taken over.
+            lockstep.detached = [n for n in lockstep.detached if n < native]
         re_attach_all(lockstep)
         go_on(lockstep, steps // 2)
     finally:
