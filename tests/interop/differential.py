@@ -25,6 +25,8 @@ from programs import NAME, UNKNOWN_OPS, Generator, Request
 SETTINGS = dict(tick_time=2000, min_session_timeout=300_000, max_session_timeout=600_000,
                 enforce_quota=True, reaper_ms=3_600_000, force_sync=False)
 PATIENCE = 20.0
+# Distance between the zxids of before and after a restart.
+GAP = 100
 
 
 class Divergence(Exception):
@@ -40,10 +42,13 @@ class Side:
         self.slots = {}       # slot -> Connection
         self.sessions = []    # number -> (id, password)
         self.numbers = {}     # id -> number
-        self.segments = []    # (first zxid, its distance): zxids jump when a server restarts
+        # (first zxid, its distance), and the distance at which the one before ended: zxids may
+        # jump when a server restarts.
+        self.segments, self.ends = [], []
 
-    def begin(self, distance=0):
+    def begin(self, distance=0, ended=0):
         """From here on zxids count from the next session's opening."""
+        self.ends.append(ended)
         session = wire.open_session(self.address, timeout=300_000)
         session.send(wire.PING, xid=-2)
         self.segments.append((session.next().zxid, distance))
@@ -58,9 +63,10 @@ class Side:
         return ("before", zxid - self.segments[0][0])
 
     def zxid_of(self, distance):
-        for first, start in reversed(self.segments):
+        for (first, start), ended in reversed(list(zip(self.segments, self.ends))):
             if distance >= start:
                 return first + distance - start
+            distance = min(distance, ended)
         return self.segments[0][0]
 
     def owner(self, session):
@@ -85,7 +91,8 @@ class Side:
         if not isinstance(frame, wire.Reply):
             return repr(frame)
         if frame.is_event:
-            return ("event", *frame.event(), self.rel(frame.zxid), len(frame.body))
+            kind, state, path = frame.event()
+            return ("event", kind, state, path, self.rel(frame.zxid))
         head = ("reply", NAME.get(op, op), frame.xid, frame.err, self.rel(frame.zxid))
         try:
             return head + (self.body(frame, op),)
@@ -95,8 +102,9 @@ class Side:
     def body(self, frame, op):
         if not frame.body:
             return ()
-        if frame.err != 0 and op != wire.MULTI_READ:
-            return frame.body
+        if frame.err != 0:
+            # A real server's multiRead may carry what it had read; no client looks there.
+            return () if op == wire.MULTI_READ else frame.body
         reader = frame.reader()
         if op == wire.CREATE:
             out = (reader.str(),)
@@ -389,8 +397,8 @@ class Lockstep:
             side.discard()
             side.slots.clear()
             side.server.restart()
-            side.begin(self.generator.last_rel + 1_000_000)
-        self.generator.last_rel += 1_000_000
+            side.begin(self.generator.last_rel + GAP, self.generator.last_rel)
+        self.generator.last_rel += GAP
         self.finish()
 
 

@@ -391,6 +391,27 @@ def _(env):
     created(c, root + "/c")
 
 
+@probe("null limits are unreadable ones: creates and setData below are -5", server="quota")
+def _(env):
+    c, root, quota_path = quota(env, b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=2")
+    ok(set_data(c, quota_path + "/zookeeper_limits", None))
+    err(create(c, root + "/a"), wire.MARSHALLING)
+    err(set_data(c, root, b"x"), wire.MARSHALLING)
+
+
+@probe("unreadable statistics of a quota do not end the server", server="quota")
+def _(env):
+    # They end a real one at the next change below the quota.
+    if not env.quorate:
+        return
+    for data in (None, b"garbage"):
+        c, root, quota_path = quota(env, b"")
+        ok(set_data(c, quota_path + "/zookeeper_stats", data))
+        create(c, root + "/a", data=b"12345")
+        c.call(wire.DELETE, wire.path_version(root + "/a"))
+        ok(exists(env.session(), root))
+
+
 @probe("deleting the limits ends the quota", server="quota")
 def _(env):
     c, root, quota_path = quota(env, b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=1")

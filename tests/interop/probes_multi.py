@@ -138,12 +138,48 @@ def _(env):
            wire.multi(op_create(root + "/a"), op_create(None)),
            wire.multi(op_create(root + "/a"),
                       op_create(root + "/b", acl=[(31, "world", None)])),
+           wire.multi(op_create(root + "/a"),
+                      op_create(root + "/b", acl=[(31, "digest", None)])),
+           wire.multi(op_create(root + "/a"), op_create(root + "/b", acl=[(31, "ip", None)])),
+           wire.multi(op_check(root + "/nope"), op_create(root + "/b", flags=5)),
+           wire.multi(op_check(root + "/nope"), op_delete(None)),
            first, first + wire.multi_header(wire.DELETE) + wire.buf(root)]
     for number, body in enumerate(bad):
         zxid = ok(exists(c, "/")).zxid
         reply = err(c.call(wire.MULTI, body), wire.MARSHALLING, f"body {number}")
         eq(reply.zxid, zxid + 1, f"body {number}: zxid")
     err(exists(c, root + "/a"), wire.NO_NODE)
+
+
+@probe("a null id in an ACL makes a multi -5 only when its turn comes")
+def _(env):
+    c, root = env.session(), env.root
+    for scheme in ("world", "digest", "ip"):
+        results = multi(c, op_check(root + "/nope"),
+                        op_create(root + "/a", acl=[(31, scheme, None)]))
+        eq(codes(results), [wire.NO_NODE, -2], scheme)
+
+
+@probe("a null path makes a multiRead -5 and leaves the connection open")
+def _(env):
+    # A real server sends the results so far behind the error; clients read no body there.
+    c, root = env.session(), env.root
+    reply = c.call(wire.MULTI_READ, wire.multi((wire.GET_DATA, wire.path_watch(root)),
+                                               (wire.GET_DATA, wire.path_watch(None))))
+    eq(reply.err, wire.MARSHALLING)
+    ok(exists(c, root))
+
+
+@probe("a create with a null ACL list makes a multi -5, and then it takes no zxid")
+def _(env):
+    c, root = env.session(), env.root
+    for op in (wire.CREATE, wire.CREATE2, wire.CREATE_CONTAINER):
+        zxid = ok(exists(c, "/")).zxid
+        body = wire.multi(op_check("/"), (op, wire.create(root + "/a", acl=None)))
+        eq(err(c.call(wire.MULTI, body), wire.MARSHALLING).zxid, zxid)
+        eq(ok(exists(c, "/")).zxid, zxid)
+    results = multi(c, op_check("/"), (wire.CREATE_TTL, wire.create_ttl(root + "/a", acl=None)))
+    eq(codes(results), [0, wire.INVALID_ACL])
 
 
 @probe("the order of errors within a multi is op by op")
@@ -309,10 +345,10 @@ def _(env):
             eq(stat_of(c, path).ephemeral_owner, c.session if flags in (1, 3) else 0)
 
 
-@probe("in a multi, a TTL out of range is that op's -8")
+@probe("in a multi, a TTL out of range, or a bad flag of createTTL, is that op's -8")
 def _(env):
     c, root = env.session(), env.root
-    for flags in (5, 6):
+    for flags in (5, 6, 9):
         for ttl in (0, -1, 1 << 40):
             results = multi(c, op_check("/"),
                             (wire.CREATE_TTL, wire.create_ttl(root + "/t", flags=flags, ttl=ttl)))

@@ -97,6 +97,18 @@ def _(env):
     eq(err(c.call(wire.MULTI, b"\0\0"), wire.MARSHALLING).zxid, zxid + 1, "multi")
 
 
+@probe("an unreadable write's reply has the zxid of its turn, not of its arrival")
+def _(env):
+    c, root = env.session(), env.root
+    zxid = ok(exists(c, "/")).zxid
+    frames = [wire.i32(1) + wire.i32(wire.CREATE) + wire.create(root + "/a"),
+              wire.i32(2) + wire.i32(wire.CREATE) + b"\0",
+              wire.i32(3) + wire.i32(wire.EXISTS) + b"\0"]
+    c.send_bytes(b"".join(wire.i32(len(f)) + f for f in frames))
+    eq([(r.err, r.zxid - zxid) for r in (c.next(), c.next(), c.next())],
+       [(0, 1), (wire.MARSHALLING, 1), (wire.MARSHALLING, 1)])
+
+
 UNKNOWN = (10, 13, 23, 24, 99, 108, 1000, -1, -2, -12, 0, (1 << 31) - 1)
 
 

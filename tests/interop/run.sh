@@ -66,9 +66,11 @@ area c-client "$python" c_client.py --kind "$kind"
 area curator "$python" curator.py --kind "$kind"
 if [ "$size" = short ]; then
   area differential "$python" differential.py --kind "$kind" --seeds 10 --steps 300
+  area datadir "$python" datadir.py --kind "$kind" --seeds 1 --steps 150
 else
   area differential "$python" differential.py --kind "$kind" --seeds 200 --steps 400
   area restarts "$python" differential.py --kind "$kind" --seeds 20 --steps 300 --restart
+  area datadir "$python" datadir.py --kind "$kind"
   area abuse "$python" abuse.py --kind "$kind"
   area faults "$python" differential.py --faults
   area kazoo-suite ./kazoo_suite.sh "$kind"

@@ -166,7 +166,14 @@ class Reader:
 
     def str(self):
         raw = self.buf()
-        return None if raw is None else raw.decode("utf-8", "replace")
+        if raw is None:
+            return None
+        try:
+            # A real server writes a supplementary character as two surrogates of three bytes.
+            return raw.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass") \
+                .decode("utf-16")
+        except UnicodeDecodeError:
+            return raw.decode("utf-8", "replace")
 
     def vec(self, item):
         size = self.i32()
