@@ -17,6 +17,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
     }
     crate::logging::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()
         .map_err(|error| {
             Failure::new(&codes::UNEXPECTED, "cannot start threads").detail(error.to_string())

@@ -73,11 +73,8 @@ impl<'a> MultiRequest<'a> {
                 Some(OpCode::CreateContainer) => {
                     MultiOp::CreateContainer(with_mode(Create::read(r)?)?)
                 }
-                Some(OpCode::CreateTtl) => {
-                    let CreateTtl { create, ttl_ms } = CreateTtl::read(r)?;
-                    let create = with_mode(create)?;
-                    MultiOp::CreateTtl(CreateTtl { create, ttl_ms })
-                }
+                // Alone of the family it may have any flags: they are that operation's error.
+                Some(OpCode::CreateTtl) => MultiOp::CreateTtl(CreateTtl::read(r)?),
                 Some(OpCode::Delete) => MultiOp::Delete(PathVersion::read(r)?),
                 Some(OpCode::SetData) => MultiOp::SetData(SetData::read(r)?),
                 Some(OpCode::Check) => MultiOp::Check(PathVersion::read(r)?),

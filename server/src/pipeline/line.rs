@@ -55,6 +55,8 @@ enum What {
         body: Bytes,
         identities: Arc<Identities>,
     },
+    /// Refused; the reply keeps its place, and tells the zxid of its turn.
+    Refused { code: ErrorCode },
     /// Answered already; the reply keeps its place.
     Answered { frame: Bytes, last: bool },
     /// To be answered in its turn, or when patience ends.
@@ -157,9 +159,13 @@ impl Line {
                 } else if counted {
                     self.request(xid, op, body, now)?;
                 } else {
-                    let zxid = self.pipeline.state.applied_zxid();
-                    self.answered(xid, now, false, |out| {
-                        reply::error(out, xid, zxid, ErrorCode::SessionExpired);
+                    let what = What::Refused {
+                        code: ErrorCode::SessionExpired,
+                    };
+                    self.waiting.push_back(Waiting {
+                        xid,
+                        read_at: now,
+                        what,
                     });
                 }
             }
@@ -188,6 +194,7 @@ impl Line {
             };
             match what {
                 What::Ping => self.answer_ping(),
+                What::Refused { code } => self.answer_refused(xid, code),
                 What::Answered { frame, last } => self.queue_answered(&frame, last),
                 What::Request {
                     op,
@@ -407,22 +414,23 @@ impl Line {
         if is_write(ask.op) || ask.op == OpCode::Sync {
             self.count_outstanding(-1);
         }
-        let zxid = self.pipeline.state.applied_zxid();
-        let mut frame = BytesMut::new();
-        reply::error(&mut frame, ask.xid, zxid, code);
         if self.conn.outbox.lock().in_flight() == 0 {
-            self.queue_answered(&frame, false);
+            self.answer_refused(ask.xid, code);
         } else {
-            let what = What::Answered {
-                frame: frame.freeze(),
-                last: false,
-            };
+            let what = What::Refused { code };
             self.waiting.push_front(Waiting {
                 xid: ask.xid,
                 read_at: ask.read_at,
                 what,
             });
         }
+    }
+
+    fn answer_refused(&self, xid: Xid, code: ErrorCode) {
+        let applied = self.pipeline.state.applied_zxid();
+        let mut outbox = self.conn.outbox.lock();
+        let zxid = outbox.tell(applied);
+        outbox.queue(|out| reply::error(out, xid, zxid, code));
     }
 
     /// No more requests are taken: the session closes.

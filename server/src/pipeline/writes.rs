@@ -41,7 +41,7 @@ impl Line {
         };
         match self.pipeline.txn(request, ask.identities) {
             Ok(txn) => self.propose(ask, txn),
-            Err(NotAWrite) => {
+            Err(Unreadable) => {
                 self.refuse(ask, ErrorCode::MarshallingError);
                 Ran::Yes
             }
@@ -95,26 +95,18 @@ impl Line {
     }
 }
 
-/// The request is no write: nothing that a client sends leads here.
-struct NotAWrite;
+/// The request cannot be made a transaction of: it is refused without the log.
+struct Unreadable;
 
 impl Pipeline {
-    fn txn<'a>(&self, request: Request<'a>, identities: &Identities) -> Result<Txn<'a>, NotAWrite> {
+    fn txn<'a>(
+        &self,
+        request: Request<'a>,
+        identities: &Identities,
+    ) -> Result<Txn<'a>, Unreadable> {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
-            Request::Multi(multi) => {
-                let ops: Vec<_> = multi
-                    .ops
-                    .into_iter()
-                    .map(|op| self.multi_op(op, identities))
-                    .collect();
-                // What trips ZooKeeper over one operation fails the request as a whole.
-                let code = ErrorCode::MarshallingError;
-                if ops.contains(&Op::Refused { code }) {
-                    return Ok(Txn::Op(Op::Refused { code }));
-                }
-                return Ok(Txn::Multi(ops));
-            }
+            Request::Multi(multi) => return self.multi(multi.ops, identities),
             Request::Create(create) => self.create(create, CreateForm::Plain, identities),
             Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
             Request::CreateContainer(create) => {
@@ -142,37 +134,62 @@ impl Pipeline {
             Request::Reconfig(_) => Op::Refused {
                 code: ErrorCode::ReconfigDisabled,
             },
-            _ => return Err(NotAWrite),
+            // Nothing else is routed here.
+            _ => return Err(Unreadable),
         };
         Ok(Txn::Op(op))
     }
 
-    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Op<'a> {
+    /// What ZooKeeper cannot make an operation of fails the request as a whole: a null ACL list
+    /// before it takes a zxid, flags that its opcode has no mode for with one.
+    fn multi<'a>(
+        &self,
+        ops: Vec<MultiOp<'a>>,
+        identities: &Identities,
+    ) -> Result<Txn<'a>, Unreadable> {
+        let without_list = |op: &MultiOp<'_>| match op {
+            MultiOp::Create(create)
+            | MultiOp::Create2(create)
+            | MultiOp::CreateContainer(create) => create.acl.is_none(),
+            _ => false,
+        };
+        if ops.iter().any(without_list) {
+            return Err(Unreadable);
+        }
+        let made: Option<Vec<_>> = ops
+            .into_iter()
+            .map(|op| self.multi_op(op, identities))
+            .collect();
+        Ok(made.map_or(
+            Txn::Op(Op::Refused {
+                code: ErrorCode::MarshallingError,
+            }),
+            Txn::Multi,
+        ))
+    }
+
+    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Option<Op<'a>> {
         let (create, form) = match op {
             MultiOp::Create(create) => (create, CreateForm::Plain),
             MultiOp::Create2(create) => (create, CreateForm::WithStat),
             MultiOp::CreateContainer(create) => (create, CreateForm::Container),
             MultiOp::CreateTtl(ttl) => (ttl.create, CreateForm::Ttl(ttl.ttl_ms)),
             MultiOp::Delete(delete) => {
-                return Op::Delete {
+                return Some(Op::Delete {
                     path: delete.path,
                     version: delete.version,
-                };
+                });
             }
-            MultiOp::SetData(set) => return self.set_data(set.path, set.data, set.version),
+            MultiOp::SetData(set) => return Some(self.set_data(set.path, set.data, set.version)),
             MultiOp::Check(check) => {
-                return Op::Check {
+                return Some(Op::Check {
                     path: check.path,
                     version: check.version,
-                };
+                });
             }
         };
-        match form.in_multi(create.flags) {
-            Some(form) => self.create(create, form, identities),
-            None => Op::Refused {
-                code: ErrorCode::MarshallingError,
-            },
-        }
+        let form = form.in_multi(create.flags)?;
+        Some(self.create(create, form, identities))
     }
 
     fn create<'a>(
@@ -252,7 +269,9 @@ impl CreateForm {
     /// Inside a multi ZooKeeper goes by the flags where it goes by the opcode outside; `None` is
     /// what it cannot make an operation of.
     fn in_multi(self, flags: i32) -> Option<CreateForm> {
-        let mode = CreateMode::from_flags(flags)?;
+        let Some(mode) = CreateMode::from_flags(flags) else {
+            return matches!(self, CreateForm::Ttl(_)).then_some(self);
+        };
         match self {
             CreateForm::Ttl(_) if mode.is_ttl() => Some(self),
             _ if mode.is_ttl() => None,

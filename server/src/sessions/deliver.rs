@@ -372,6 +372,16 @@ fn write_outcome(
                 written.finish();
             });
         }
+        // What ZooKeeper trips over when it gets there fails the request as a whole.
+        (
+            Outcome::MultiFailed {
+                code: code @ ErrorCode::MarshallingError,
+                ..
+            },
+            _,
+        ) => {
+            reply::error(out, xid, zxid, *code);
+        }
         (Outcome::MultiFailed { index, code }, Txn::Multi(ops)) => {
             reply::frame(out, xid, zxid, 0, |w| {
                 let mut written = reply::ResultWriter::new(w);

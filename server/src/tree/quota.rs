@@ -111,7 +111,8 @@ impl Track {
     }
 
     pub(super) fn parse(data: Option<&[u8]>) -> Result<Track, Garbage> {
-        let text = String::from_utf8_lossy(data.unwrap_or_default());
+        // Empty data are no limits; null cannot be read.
+        let text = String::from_utf8_lossy(data.ok_or(Garbage)?);
         let mut track = Track::default();
         if text.is_empty() {
             return Ok(track);
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(limits.get("byteHardLimit"), 20);
         assert_eq!(limits.get("countHardLimit"), 4);
         assert_eq!(track("").unwrap(), Track::default());
-        assert_eq!(Track::parse(None).unwrap(), Track::default());
+        assert_eq!(Track::parse(None), Err(Garbage));
         assert_eq!(track("count==7").unwrap().count(), -1);
         for garbage in [
             "x",

@@ -17,7 +17,7 @@ use super::log_file::{End, LogFile, Position};
 use super::quota;
 use super::report::{ConfigNode, ImportError, ImportOptions, ImportReport};
 use super::snapshot_file;
-use super::txn::{DIGEST_VERSION, LoggedRecord};
+use super::txn::{DIGEST_VERSION, LoggedRecord, LoggedTxn};
 use crate::tree::{LoadError, SessionInfo, State};
 
 /// How many snapshots are tried, as in ZooKeeper.
@@ -249,6 +249,10 @@ impl Loader {
         let record = LoggedRecord::decode(payload)?;
         let (zxid, last) = (record.header.zxid, self.image.zxid);
         if zxid <= from {
+            return Ok(());
+        }
+        // A multi that ZooKeeper cannot read is logged as an error under the zxid before it.
+        if zxid == last && matches!(record.txn, LoggedTxn::Error { .. }) {
             return Ok(());
         }
         if zxid <= last {
