@@ -15,7 +15,7 @@ use quorate_proto::{Acl, EventType, SessionId, Version, Zxid};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Deliver, Health, Replication, StartError};
+use super::{Deliver, Health, Refused, Replication, StartError};
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::disk::sim::SimDisk;
@@ -170,6 +170,7 @@ impl Server {
         self.state().tree().digest()
     }
 
+    /// A server that has failed takes nothing; its outcomes tell, or their absence.
     fn push(&self, origin: Origin, txn: Txn<'_>) {
         let caller = CallerBuf::new(&[], true);
         let proposal = Proposal {
@@ -177,7 +178,8 @@ impl Server {
             caller: caller.as_caller(),
             txn,
         };
-        self.replication.queue().push(&proposal).unwrap();
+        let pushed = self.replication.queue().push(&proposal);
+        assert!(!matches!(pushed, Err(Refused::Full { .. })), "{pushed:?}");
     }
 
     async fn open_session(&self, count: u64) -> SessionId {
