@@ -177,7 +177,7 @@ impl Line {
             };
             let is_write = matches!(&first.what, What::Request { op, .. } if is_write(*op));
             let (in_flight, unwritten) = {
-                let outbox = self.conn.outbox.lock();
+                let outbox = self.conn.outbox();
                 (outbox.in_flight(), outbox.unwritten())
             };
             if (in_flight > 0 && !is_write) || unwritten > PAUSE_BYTES {
@@ -236,7 +236,7 @@ impl Line {
             && self.waiting.len() < WAITING_MOST
             && self.waiting_bytes < WAITING_BYTES_MOST
             && outstanding < WAITING_MOST as u64
-            && self.conn.outbox.lock().unwritten() <= PAUSE_BYTES
+            && self.conn.outbox().unwritten() <= PAUSE_BYTES
     }
 
     /// When to look again though nothing happened on the connection.
@@ -285,8 +285,7 @@ impl Line {
                 // Nothing is known about what the others have; another server may know.
                 tracing::warn!(session = %self.conn.session(), %unavailable, "sync failed");
                 self.conn
-                    .outbox
-                    .lock()
+                    .outbox()
                     .close(crate::sessions::CloseReason::OutcomeUnknown);
             }
         }
@@ -306,7 +305,7 @@ impl Line {
 
     /// Nothing of this connection is unanswered.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sync.is_none() && self.conn.outbox.lock().in_flight() == 0
+        self.waiting.is_empty() && self.sync.is_none() && self.conn.outbox().in_flight() == 0
     }
 
     fn request(
@@ -324,7 +323,7 @@ impl Line {
         self.count_outstanding(1);
         let identities = self.conn.identities();
         let goes = self.waiting.is_empty() && self.sync.is_none() && {
-            let outbox = self.conn.outbox.lock();
+            let outbox = self.conn.outbox();
             if is_write(op) {
                 true
             } else {
@@ -410,7 +409,7 @@ impl Line {
         let zxid = self.pipeline.state.applied_zxid();
         let mut frame = BytesMut::new();
         reply::error(&mut frame, ask.xid, zxid, code);
-        if self.conn.outbox.lock().in_flight() == 0 {
+        if self.conn.outbox().in_flight() == 0 {
             self.queue_answered(&frame, false);
         } else {
             let what = What::Answered {
@@ -448,7 +447,7 @@ impl Line {
             return;
         }
         let applied = self.pipeline.state.applied_zxid();
-        let mut outbox = self.conn.outbox.lock();
+        let mut outbox = self.conn.outbox();
         let zxid = outbox.tell(applied);
         outbox.queue(|out| reply::empty(out, Xid::PING, zxid));
     }
@@ -568,7 +567,7 @@ impl Line {
     }
 
     fn queue_answered(&mut self, frame: &[u8], last: bool) {
-        let mut outbox = self.conn.outbox.lock();
+        let mut outbox = self.conn.outbox();
         outbox.queue(|out| out.extend_from_slice(frame));
         if last && outbox.fate() == Fate::Open {
             outbox.close_after_flush();

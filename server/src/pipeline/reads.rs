@@ -81,7 +81,7 @@ impl Line {
     /// Queues the reply to a read that saw the state at `seen`.
     pub(super) fn reply(&self, ask: &Ask<'_>, seen: Zxid, body: impl FnOnce(&mut Writer<'_>)) {
         let zxid = {
-            let mut outbox = self.conn.outbox.lock();
+            let mut outbox = self.conn.outbox();
             let zxid = outbox.tell(seen);
             outbox.queue(|out| reply::frame(out, ask.xid, zxid, 0, body));
             zxid
@@ -92,7 +92,7 @@ impl Line {
     /// Queues an error.
     pub(super) fn fail(&self, ask: &Ask<'_>, seen: Zxid, code: ErrorCode) {
         let zxid = {
-            let mut outbox = self.conn.outbox.lock();
+            let mut outbox = self.conn.outbox();
             let zxid = outbox.tell(seen);
             outbox.queue(|out| reply::error(out, ask.xid, zxid, code));
             zxid
