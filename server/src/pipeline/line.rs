@@ -57,6 +57,8 @@ enum What {
     },
     /// Answered already; the reply keeps its place.
     Answered { frame: Bytes, last: bool },
+    /// Refused already; its zxid is that of its turn, or it would go back behind a write's (R4).
+    Refused { code: ErrorCode },
     /// To be answered in its turn, or when patience ends.
     Ping,
 }
@@ -157,10 +159,7 @@ impl Line {
                 } else if counted {
                     self.request(xid, op, body, now)?;
                 } else {
-                    let zxid = self.pipeline.state.applied_zxid();
-                    self.answered(xid, now, false, |out| {
-                        reply::error(out, xid, zxid, ErrorCode::SessionExpired);
-                    });
+                    self.refused(xid, now, ErrorCode::SessionExpired);
                 }
             }
         }
@@ -189,6 +188,7 @@ impl Line {
             match what {
                 What::Ping => self.answer_ping(),
                 What::Answered { frame, last } => self.queue_answered(&frame, last),
+                What::Refused { code } => self.queue_refused(xid, code),
                 What::Request {
                     op,
                     body,
@@ -406,22 +406,34 @@ impl Line {
         if is_write(ask.op) || ask.op == OpCode::Sync {
             self.count_outstanding(-1);
         }
-        let zxid = self.pipeline.state.applied_zxid();
-        let mut frame = BytesMut::new();
-        reply::error(&mut frame, ask.xid, zxid, code);
-        if self.conn.outbox().in_flight() == 0 {
-            self.queue_answered(&frame, false);
+        // Its own statement: the guard must not outlive the question.
+        let in_flight = self.conn.outbox().in_flight();
+        if in_flight == 0 {
+            self.queue_refused(ask.xid, code);
         } else {
-            let what = What::Answered {
-                frame: frame.freeze(),
-                last: false,
-            };
             self.waiting.push_front(Waiting {
                 xid: ask.xid,
                 read_at: ask.read_at,
-                what,
+                what: What::Refused { code },
             });
         }
+    }
+
+    /// Refuses a request that has just come, now or in its turn.
+    fn refused(&mut self, xid: Xid, read_at: Duration, code: ErrorCode) {
+        if self.is_idle() {
+            self.queue_refused(xid, code);
+        } else {
+            let what = What::Refused { code };
+            self.waiting.push_back(Waiting { xid, read_at, what });
+        }
+    }
+
+    fn queue_refused(&self, xid: Xid, code: ErrorCode) {
+        let applied = self.pipeline.state.applied_zxid();
+        let mut outbox = self.conn.outbox();
+        let zxid = outbox.tell(applied);
+        outbox.queue(|out| reply::error(out, xid, zxid, code));
     }
 
     /// No more requests are taken: the session closes.
