@@ -392,3 +392,7 @@ fn write_outcome(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;
