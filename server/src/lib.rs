@@ -37,6 +37,8 @@ mod clock;
 
 mod metrics;
 
+mod lock_order;
+
 pub use crate::config::Config;
 pub use crate::node::{
     ExportDataDirError, Server, ServerFailed, StartError, StorageError, StorageTrouble,

@@ -190,6 +190,22 @@ pub struct ConnectionThrottle {
     pub weighted: bool,
 }
 
+/// ZooKeeper's defaults: no tokens, so that whoever wants a throttle says how many.
+impl Default for ConnectionThrottle {
+    fn default() -> Self {
+        ConnectionThrottle {
+            tokens: 0,
+            fill_time: Duration::from_millis(1),
+            fill_count: 1,
+            freeze_time: None,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            weighted: false,
+        }
+    }
+}
+
 /// The stall in front of the request pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

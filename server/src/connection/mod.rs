@@ -103,8 +103,7 @@ impl Task {
             Ok(None) => return End::Now,
             Ok(Some(First::Word(answer))) => {
                 self.conn
-                    .outbox
-                    .lock()
+                    .outbox()
                     .queue(|out| out.extend_from_slice(&answer));
                 return match self.flush_all().await {
                     true => End::Linger,
@@ -116,7 +115,7 @@ impl Task {
         match self.handshake().await {
             true => self.requests().await,
             false => {
-                let refused = self.conn.outbox.lock().fate() == Fate::CloseAfterFlush;
+                let refused = self.conn.outbox().fate() == Fate::CloseAfterFlush;
                 if refused && self.flush_all().await {
                     End::Linger
                 } else {
@@ -177,7 +176,7 @@ impl Task {
                 if self.conn.attachment.get().is_some() {
                     return true;
                 }
-                if self.conn.outbox.lock().fate() != Fate::Open {
+                if self.conn.outbox().fate() != Fate::Open {
                     return false;
                 }
                 self.conn.wake.notified().await;
@@ -202,13 +201,13 @@ impl Task {
             match self.flush() {
                 Err(_) => return End::Now,
                 Ok(()) if !self.writing.is_empty() => {}
-                Ok(()) => match self.conn.outbox.lock().fate() {
+                Ok(()) => match self.conn.outbox().fate() {
                     Fate::Open => {}
                     Fate::CloseAfterFlush => return End::Linger,
                     Fate::Close(_) => return End::Now,
                 },
             }
-            if let Fate::Close(reason) = self.conn.outbox.lock().fate() {
+            if let Fate::Close(reason) = self.conn.outbox().fate() {
                 self.log_close(reason);
                 return End::Now;
             }
@@ -279,7 +278,7 @@ impl Task {
     fn flush(&mut self) -> std::io::Result<()> {
         loop {
             if self.writing.is_empty() {
-                let mut outbox = self.conn.outbox.lock();
+                let mut outbox = self.conn.outbox();
                 if !outbox.has_queued() {
                     break;
                 }
@@ -294,7 +293,7 @@ impl Task {
                 return Ok(());
             }
             self.writing.advance(written);
-            self.conn.outbox.lock().written(written);
+            self.conn.outbox().written(written);
         }
         self.writing = BytesMut::new();
         Ok(())

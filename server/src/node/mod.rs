@@ -202,6 +202,12 @@ impl Server {
         drop(runtimes);
     }
 
+    /// The digest of the tree as far as it is applied.
+    #[cfg(feature = "testing")]
+    pub(crate) fn tree_digest(&self) -> u64 {
+        self.replication.state().tree().digest()
+    }
+
     /// Ends a session as if its client had been silent for its timeout, and returns when that is
     /// applied: its ephemerals are gone, its connection is closed.
     #[cfg(feature = "testing")]

@@ -58,7 +58,7 @@ impl View {
         let stats = &conn.stats;
         let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
         let now_ms = millis(self.clock.monotonic());
-        let (unwritten, attachment) = (conn.outbox.lock().unwritten(), conn.attachment.get());
+        let (unwritten, attachment) = (conn.outbox().unwritten(), conn.attachment.get());
         let timeout_ms = attachment.map_or(millis(self.config.sessionless_timeout), |bound| {
             millis(bound.timeout)
         });

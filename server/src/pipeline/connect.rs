@@ -54,7 +54,7 @@ impl Pipeline {
             let password = request.password.unwrap_or_default();
             if !self.state.password_matches(request.session, password) {
                 let refused = ConnectResponse::refused(request.read_only.map(|_| false));
-                let mut outbox = conn.outbox.lock();
+                let mut outbox = conn.outbox();
                 outbox.queue(|out| refused.write_frame(out));
                 outbox.close_after_flush();
                 return Connected::Refused;

@@ -55,10 +55,10 @@ enum What {
         body: Bytes,
         identities: Arc<Identities>,
     },
-    /// Refused; the reply keeps its place, and tells the zxid of its turn.
-    Refused { code: ErrorCode },
     /// Answered already; the reply keeps its place.
     Answered { frame: Bytes, last: bool },
+    /// Refused already; its zxid is that of its turn, or it would go back behind a write's (R4).
+    Refused { code: ErrorCode },
     /// To be answered in its turn, or when patience ends.
     Ping,
 }
@@ -159,14 +159,7 @@ impl Line {
                 } else if counted {
                     self.request(xid, op, body, now)?;
                 } else {
-                    let what = What::Refused {
-                        code: ErrorCode::SessionExpired,
-                    };
-                    self.waiting.push_back(Waiting {
-                        xid,
-                        read_at: now,
-                        what,
-                    });
+                    self.refused(xid, now, ErrorCode::SessionExpired);
                 }
             }
         }
@@ -183,7 +176,7 @@ impl Line {
             };
             let is_write = matches!(&first.what, What::Request { op, .. } if is_write(*op));
             let (in_flight, unwritten) = {
-                let outbox = self.conn.outbox.lock();
+                let outbox = self.conn.outbox();
                 (outbox.in_flight(), outbox.unwritten())
             };
             if (in_flight > 0 && !is_write) || unwritten > PAUSE_BYTES {
@@ -194,8 +187,8 @@ impl Line {
             };
             match what {
                 What::Ping => self.answer_ping(),
-                What::Refused { code } => self.answer_refused(xid, code),
                 What::Answered { frame, last } => self.queue_answered(&frame, last),
+                What::Refused { code } => self.queue_refused(xid, code),
                 What::Request {
                     op,
                     body,
@@ -243,7 +236,7 @@ impl Line {
             && self.waiting.len() < WAITING_MOST
             && self.waiting_bytes < WAITING_BYTES_MOST
             && outstanding < WAITING_MOST as u64
-            && self.conn.outbox.lock().unwritten() <= PAUSE_BYTES
+            && self.conn.outbox().unwritten() <= PAUSE_BYTES
     }
 
     /// When to look again though nothing happened on the connection.
@@ -292,8 +285,7 @@ impl Line {
                 // Nothing is known about what the others have; another server may know.
                 tracing::warn!(session = %self.conn.session(), %unavailable, "sync failed");
                 self.conn
-                    .outbox
-                    .lock()
+                    .outbox()
                     .close(crate::sessions::CloseReason::OutcomeUnknown);
             }
         }
@@ -313,7 +305,7 @@ impl Line {
 
     /// Nothing of this connection is unanswered.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sync.is_none() && self.conn.outbox.lock().in_flight() == 0
+        self.waiting.is_empty() && self.sync.is_none() && self.conn.outbox().in_flight() == 0
     }
 
     fn request(
@@ -331,7 +323,7 @@ impl Line {
         self.count_outstanding(1);
         let identities = self.conn.identities();
         let goes = self.waiting.is_empty() && self.sync.is_none() && {
-            let outbox = self.conn.outbox.lock();
+            let outbox = self.conn.outbox();
             if is_write(op) {
                 true
             } else {
@@ -414,21 +406,32 @@ impl Line {
         if is_write(ask.op) || ask.op == OpCode::Sync {
             self.count_outstanding(-1);
         }
-        if self.conn.outbox.lock().in_flight() == 0 {
-            self.answer_refused(ask.xid, code);
+        // Its own statement: the guard must not outlive the question.
+        let in_flight = self.conn.outbox().in_flight();
+        if in_flight == 0 {
+            self.queue_refused(ask.xid, code);
         } else {
-            let what = What::Refused { code };
             self.waiting.push_front(Waiting {
                 xid: ask.xid,
                 read_at: ask.read_at,
-                what,
+                what: What::Refused { code },
             });
         }
     }
 
-    fn answer_refused(&self, xid: Xid, code: ErrorCode) {
+    /// Refuses a request that has just come, now or in its turn.
+    fn refused(&mut self, xid: Xid, read_at: Duration, code: ErrorCode) {
+        if self.is_idle() {
+            self.queue_refused(xid, code);
+        } else {
+            let what = What::Refused { code };
+            self.waiting.push_back(Waiting { xid, read_at, what });
+        }
+    }
+
+    fn queue_refused(&self, xid: Xid, code: ErrorCode) {
         let applied = self.pipeline.state.applied_zxid();
-        let mut outbox = self.conn.outbox.lock();
+        let mut outbox = self.conn.outbox();
         let zxid = outbox.tell(applied);
         outbox.queue(|out| reply::error(out, xid, zxid, code));
     }
@@ -456,7 +459,7 @@ impl Line {
             return;
         }
         let applied = self.pipeline.state.applied_zxid();
-        let mut outbox = self.conn.outbox.lock();
+        let mut outbox = self.conn.outbox();
         let zxid = outbox.tell(applied);
         outbox.queue(|out| reply::empty(out, Xid::PING, zxid));
     }
@@ -576,7 +579,7 @@ impl Line {
     }
 
     fn queue_answered(&mut self, frame: &[u8], last: bool) {
-        let mut outbox = self.conn.outbox.lock();
+        let mut outbox = self.conn.outbox();
         outbox.queue(|out| out.extend_from_slice(frame));
         if last && outbox.fate() == Fate::Open {
             outbox.close_after_flush();

@@ -5,6 +5,7 @@
 //! reply is the largest of what this connection was told before, what was applied when the read
 //! began, and the shard's own last (R4). Reads of several shards hold the apply gate (R5).
 
+use bytes::BytesMut;
 use quorate_proto::jute::Writer;
 use quorate_proto::multi::MultiReadOp;
 use quorate_proto::request::Request;
@@ -81,7 +82,7 @@ impl Line {
     /// Queues the reply to a read that saw the state at `seen`.
     pub(super) fn reply(&self, ask: &Ask<'_>, seen: Zxid, body: impl FnOnce(&mut Writer<'_>)) {
         let zxid = {
-            let mut outbox = self.conn.outbox.lock();
+            let mut outbox = self.conn.outbox();
             let zxid = outbox.tell(seen);
             outbox.queue(|out| reply::frame(out, ask.xid, zxid, 0, body));
             zxid
@@ -92,7 +93,7 @@ impl Line {
     /// Queues an error.
     pub(super) fn fail(&self, ask: &Ask<'_>, seen: Zxid, code: ErrorCode) {
         let zxid = {
-            let mut outbox = self.conn.outbox.lock();
+            let mut outbox = self.conn.outbox();
             let zxid = outbox.tell(seen);
             outbox.queue(|out| reply::error(out, ask.xid, zxid, code));
             zxid
@@ -199,8 +200,11 @@ impl Line {
         let tree = self.pipeline.state.tree();
         let _gate = tree.gate();
         let applied = self.applied();
-        self.reply(ask, applied, |w| {
-            let mut results = reply::ResultWriter::new(w);
+        // Written beside the outbox: no shard is taken under it (R7).
+        let mut body = BytesMut::new();
+        let mut w = Writer::new(&mut body);
+        {
+            let mut results = reply::ResultWriter::new(&mut w);
             for op in ops {
                 let (MultiReadOp::GetData(read) | MultiReadOp::GetChildren(read)) = op;
                 let guard = tree.read(&read.path);
@@ -216,7 +220,11 @@ impl Line {
                 }
             }
             results.finish();
-        });
+        }
+        if w.overflowed() {
+            return self.fail(ask, applied, ErrorCode::MarshallingError);
+        }
+        self.reply(ask, applied, |w| w.raw(&body));
     }
 
     fn who_am_i(&self, ask: &Ask<'_>) {

@@ -122,7 +122,7 @@ impl Line {
             Some(event) => {
                 let mut frame = BytesMut::new();
                 reply::notification(&mut frame, Zxid::NONE, event, path);
-                self.conn.outbox.lock().queue_event(&frame);
+                self.conn.outbox().queue_event(&frame);
             }
             None => self
                 .pipeline

@@ -66,7 +66,7 @@ impl Line {
             txn,
         };
         // Noted before it leaves: its outcome may come before the push returns.
-        self.conn.outbox.lock().sent_on(InFlight {
+        self.conn.outbox().sent_on(InFlight {
             seq,
             xid: ask.xid,
             op: ask.op,
@@ -81,11 +81,11 @@ impl Line {
                 Ran::Yes
             }
             Err(Refused::Full { .. }) => {
-                self.conn.outbox.lock().take_back(seq);
+                self.conn.outbox().take_back(seq);
                 Ran::NotNow
             }
             Err(Refused::Unavailable(reason)) => {
-                self.conn.outbox.lock().take_back(seq);
+                self.conn.outbox().take_back(seq);
                 tracing::debug!(session = %attachment.session, %reason, "write refused");
                 // Nothing happened, and nothing will: the one code that says just that.
                 self.refuse(ask, ErrorCode::NotReadOnly);

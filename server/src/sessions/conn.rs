@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use quorate_proto::SessionId;
 use tokio::sync::Notify;
 
 use super::identities::Identities;
 use super::outbox::{Budget, CloseReason, Outbox};
+use crate::lock_order::{Ordered, Rank};
 use crate::watches::ConnId;
 
 /// What binds a connection to its session.
@@ -31,8 +32,6 @@ pub(crate) struct Conn {
     pub(crate) id: ConnId,
     /// Where the client is.
     pub(crate) peer: SocketAddr,
-    /// What goes out. The innermost lock of all (R7): nothing else is taken under it.
-    pub(crate) outbox: Mutex<Outbox>,
     /// Tells the task that the outbox, or the fate of the connection, changed.
     pub(crate) wake: Notify,
     /// The session, once the handshake is through.
@@ -44,6 +43,7 @@ pub(crate) struct Conn {
     /// Statistics for `cons`.
     pub(crate) stats: ConnStats,
     identities: RwLock<Arc<Identities>>,
+    outbox: Mutex<Outbox>,
 }
 
 /// What `cons` and `stat` show of a connection.
@@ -87,14 +87,19 @@ impl Conn {
         Conn {
             id,
             peer,
-            outbox: Mutex::new(Outbox::new(budget)),
             wake: Notify::new(),
             attachment: OnceLock::new(),
             heard_ms: AtomicU64::new(0),
             expiring: AtomicBool::new(false),
             stats: ConnStats::default(),
             identities: RwLock::new(identities),
+            outbox: Mutex::new(Outbox::new(budget)),
         }
+    }
+
+    /// What goes out. The innermost lock of all (R7): nothing else is taken under it.
+    pub(crate) fn outbox(&self) -> Ordered<MutexGuard<'_, Outbox>> {
+        Ordered::lock(Rank::Outbox, || self.outbox.lock())
     }
 
     /// The identities of this moment.
@@ -114,7 +119,7 @@ impl Conn {
 
     /// Closes the connection at once, without a word to the client.
     pub(crate) fn close(&self, reason: CloseReason) {
-        self.outbox.lock().close(reason);
+        self.outbox().close(reason);
         self.wake.notify_one();
     }
 

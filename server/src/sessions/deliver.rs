@@ -110,7 +110,7 @@ impl Delivery {
         write: impl FnOnce(&mut BytesMut, Xid, Zxid),
     ) {
         let now = self.now();
-        let mut outbox = conn.outbox.lock();
+        let mut outbox = conn.outbox();
         let Some(InFlight {
             xid, op, read_at, ..
         }) = outbox.answered(seq)
@@ -166,7 +166,7 @@ impl Delivery {
         else {
             return;
         };
-        let mut outbox = conn.outbox.lock();
+        let mut outbox = conn.outbox();
         if outbox.fate() != Fate::Open {
             return;
         }
@@ -199,7 +199,7 @@ impl Delivery {
             return;
         };
         {
-            let mut outbox = conn.outbox.lock();
+            let mut outbox = conn.outbox();
             outbox.queue(|out| ConnectResponse::refused(read_only.map(|_| false)).write_frame(out));
             outbox.close_after_flush();
         }
@@ -222,7 +222,7 @@ impl Delivery {
             self.reply(&conn, proposal.origin.seq, zxid, |out, xid, zxid| {
                 reply::empty(out, xid, zxid);
             });
-            conn.outbox.lock().close_after_flush();
+            conn.outbox().close_after_flush();
             self.mark(&conn);
         } else if let Some(conn) = conn {
             conn.close(CloseReason::Expired);
@@ -247,7 +247,7 @@ impl Deliver for Delivery {
             };
             // Judged with what the receiver may read now; its one-shot watch is gone either way.
             if conn.identities().caller().allows(acl, Perms::READ) {
-                conn.outbox.lock().queue_event(&self.event);
+                conn.outbox().queue_event(&self.event);
                 self.sessions.metrics.watch_events.inc();
                 self.mark(&conn);
             }
@@ -402,3 +402,7 @@ fn write_outcome(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;

@@ -129,7 +129,7 @@ impl Sessions {
     pub(crate) fn remove(&self, conn: &Arc<Conn>) {
         // Closed before it is unbound: an attach that is being applied either sees this, or binds
         // first and is unbound here.
-        conn.outbox.lock().close(CloseReason::Shutdown);
+        conn.outbox().close(CloseReason::Shutdown);
         self.handshakes
             .lock()
             .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
@@ -203,7 +203,7 @@ impl Sessions {
     /// The log takes no more writes: whoever waits for one is told so, by a closed connection.
     pub(crate) fn abandon_writes(&self) {
         for conn in self.connections() {
-            let waits = conn.outbox.lock().in_flight() > 0;
+            let waits = conn.outbox().in_flight() > 0;
             if waits {
                 conn.close(CloseReason::OutcomeUnknown);
             }

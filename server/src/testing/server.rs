@@ -186,15 +186,17 @@ impl TestServer {
         self.start_again().await;
     }
 
-    /// Ends the server as a power failure would and starts it again on what the disk has kept:
-    /// in memory, nothing that was not synced.
+    /// Ends the server as `kill -9` would and starts it again: what it had written is there,
+    /// synced or not, and what it had not is gone. A disk in memory is whole again.
     ///
     /// # Panics
     /// If it does not come up.
     pub async fn kill(&mut self) {
         if let Storage::Memory(disk) = &mut self.storage {
             // From here on the dying server writes to a disk that nobody will read.
-            *disk = Arc::new(disk.kill());
+            let dying = std::mem::replace(disk, Arc::new(disk.kill()));
+            dying.cut_after(0);
+            dying.resume_syncs();
         }
         // Its threads end by themselves; a directory is free when its lock is.
         self.stop().await;
@@ -210,6 +212,62 @@ impl TestServer {
         match &self.server {
             Some(server) => server.expire(session).await,
             None => Err(NoSession { session }),
+        }
+    }
+
+    /// Changes the configuration of the next start. The address stays the test server's own.
+    pub fn change_config(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.config.client_addr = Some(self.address);
+    }
+
+    /// Lets no sync of the disk in memory end until [`TestServer::resume_disk`]: writes stay
+    /// unanswered, reads go on.
+    ///
+    /// # Panics
+    /// If the data is in a directory.
+    pub fn stall_disk(&self) {
+        self.disk().stall_syncs();
+    }
+
+    /// Ends a stall.
+    ///
+    /// # Panics
+    /// If the data is in a directory.
+    pub fn resume_disk(&self) {
+        self.disk().resume_syncs();
+    }
+
+    /// From now on the disk in memory has no room for another byte, until [`TestServer::kill`].
+    ///
+    /// # Panics
+    /// If the data is in a directory.
+    pub fn fill_disk(&self) {
+        self.disk().set_space(Some(0));
+    }
+
+    /// The next sync of the disk in memory fails.
+    ///
+    /// # Panics
+    /// If the data is in a directory.
+    pub fn fail_disk(&self) {
+        self.disk().fail_sync(1);
+    }
+
+    /// ZooKeeper's digest of the tree as last applied: the same for the same znodes.
+    ///
+    /// # Panics
+    /// If the server is stopped.
+    #[must_use]
+    pub fn tree_digest(&self) -> u64 {
+        let server = self.server.as_ref().expect("the server runs");
+        server.tree_digest()
+    }
+
+    fn disk(&self) -> &SimDisk {
+        match &self.storage {
+            Storage::Memory(disk) => disk,
+            Storage::Directory { .. } => panic!("only a disk in memory has faults"),
         }
     }
 

@@ -53,17 +53,17 @@ impl StateBuilder {
 
     /// The last zxid in the state.
     pub(crate) fn zxid(&mut self, zxid: Zxid) {
-        self.shared.gate.get_mut().zxid = zxid.0;
+        self.shared.core_mut().zxid = zxid.0;
     }
 
     /// The rules of apply in force.
     pub(crate) fn level(&mut self, level: u32) {
-        self.shared.gate.get_mut().level = level;
+        self.shared.core_mut().level = level;
     }
 
     /// A live session.
     pub(crate) fn session(&mut self, id: SessionId, session: SessionInfo) {
-        self.shared.gate.get_mut().sessions.insert(id, session);
+        self.shared.core_mut().sessions.insert(id, session);
     }
 
     /// Counts the usage of every quota anew, as ZooKeeper does when it loads. For imports only:
@@ -74,7 +74,7 @@ impl StateBuilder {
 
     /// Stores a list once, for [`StateBuilder::node`].
     pub(crate) fn acl(&self, acl: &[Acl]) -> AclHandle {
-        AclHandle(self.shared.gate.write().acls.intern(acl))
+        AclHandle(self.shared.write_gate().acls.intern(acl))
     }
 
     /// Adds a znode. The root's path is `/`.
@@ -191,7 +191,7 @@ impl StateBuilder {
     }
 
     fn add_indexes(&mut self) {
-        let mut core = std::mem::take(self.shared.gate.get_mut());
+        let mut core = std::mem::take(self.shared.core_mut());
         let mut stats = Vec::new();
         for at in 0..SHARDS {
             let shard = self.shared.read_shard(at);
@@ -220,6 +220,6 @@ impl StateBuilder {
                 recount(&self.shared, &mut core, zxid, prefix);
             }
         }
-        *self.shared.gate.get_mut() = core;
+        *self.shared.core_mut() = core;
     }
 }

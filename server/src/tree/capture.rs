@@ -115,7 +115,7 @@ impl Capture {
             sessions: slots(SESSION_SHARDS),
             over: AtomicBool::new(false),
         });
-        let mut core = tree.gate.write();
+        let mut core = tree.write_gate();
         core.captures
             .retain(|other| !other.over.load(Ordering::Acquire));
         core.captures.push(progress.clone());
@@ -152,7 +152,7 @@ impl Capture {
     pub(crate) fn sessions(&mut self) -> Vec<(SessionId, SessionInfo)> {
         let mut all = Vec::new();
         for at in 0..SESSION_SHARDS {
-            let core = self.tree.gate.read_recursive();
+            let core = self.tree.read_gate();
             all.extend(read_slot(&self.progress.sessions, at, || {
                 copy_sessions(core.sessions.shard(at))
             }));

@@ -3,7 +3,6 @@
 //! Nothing in here can fail. Each change is handed to the sink while its shards are locked, so
 //! that no reader sees a change whose events are not queued yet.
 
-use parking_lot::RwLockWriteGuard;
 use quorate_proto::{EventType, Zxid};
 
 use super::ChangeSink;
@@ -14,7 +13,7 @@ use super::plan::Change;
 use super::quota::{self, QuotaNode, Track};
 use super::reap::Due;
 use super::shard::Shard;
-use super::store::{Place, Shared};
+use super::store::{Place, Shared, WriteHeld};
 
 /// Does it all, then tells the sink of it, change by change, then brings quotas up to date.
 pub(super) fn commit(
@@ -46,7 +45,7 @@ pub(super) fn commit(
 }
 
 /// Write locks on some shards, taken in ascending order.
-struct Locked<'t>(Vec<(usize, RwLockWriteGuard<'t, Shard>)>);
+struct Locked<'t>(Vec<(usize, WriteHeld<'t, Shard>)>);
 
 impl<'t> Locked<'t> {
     fn lock(tree: &'t Shared, core: &Core, zxid: Zxid, changes: &[Change]) -> Locked<'t> {
@@ -81,7 +80,7 @@ impl<'t> Locked<'t> {
 }
 
 /// Locks a shard for writing: captures that have not been there yet take it as it is.
-fn open<'t>(tree: &'t Shared, core: &Core, zxid: Zxid, at: usize) -> RwLockWriteGuard<'t, Shard> {
+fn open<'t>(tree: &'t Shared, core: &Core, zxid: Zxid, at: usize) -> WriteHeld<'t, Shard> {
     let mut shard = tree.write_shard(at);
     for capture in &core.captures {
         capture.before_write(at, &shard, tree);

@@ -60,7 +60,7 @@ impl State {
 
     /// Which rules of apply are in force.
     pub(crate) fn level(&self) -> u32 {
-        self.shared().gate.read_recursive().level
+        self.shared().read_gate().level
     }
 
     /// What makes session passwords; part of a snapshot.
@@ -70,7 +70,7 @@ impl State {
 
     /// A new leader's first entry: zxids start again in a higher epoch.
     pub(crate) fn begin_epoch(&self, term: u64) {
-        let mut core = self.shared().gate.write();
+        let mut core = self.shared().write_gate();
         // Zxids are signed: an epoch has 31 bits. No cluster gets there.
         let term = i64::try_from(term)
             .unwrap_or(i64::MAX)
@@ -86,7 +86,7 @@ impl State {
         proposal: &Proposal<'_>,
         sink: &mut dyn ChangeSink,
     ) -> Verdict {
-        let mut core = self.shared().gate.write();
+        let mut core = self.shared().write_gate();
         let mut apply = Apply {
             state: self,
             core: &mut core,
@@ -101,17 +101,12 @@ impl State {
 
     /// A session, if it is alive.
     pub(crate) fn session(&self, id: SessionId) -> Option<SessionInfo> {
-        self.shared()
-            .gate
-            .read_recursive()
-            .sessions
-            .get(id)
-            .copied()
+        self.shared().read_gate().sessions.get(id).copied()
     }
 
     /// All sessions, in the order of their ids.
     pub(crate) fn sessions(&self) -> Vec<(SessionId, SessionInfo)> {
-        self.shared().gate.read_recursive().sessions.sorted()
+        self.shared().read_gate().sessions.sorted()
     }
 
     /// The password that opens this session again.
@@ -136,7 +131,7 @@ impl State {
 
     /// The znodes that go with this session, in the order of their paths.
     pub(crate) fn ephemerals_of(&self, id: SessionId) -> Vec<Arc<str>> {
-        self.shared().gate.read_recursive().ephemerals.of(id.0)
+        self.shared().read_gate().ephemerals.of(id.0)
     }
 
     /// Starts to take the state as it is now, without stopping what comes after. Not to be
@@ -160,7 +155,7 @@ fn publish(shared: &Shared, core: &Core) {
 impl State {
     /// For what is loaded, before anybody sees it.
     pub(super) fn publish(&self) {
-        publish(self.shared(), &self.shared().gate.read());
+        publish(self.shared(), &self.shared().read_gate());
     }
 }
 

@@ -16,6 +16,7 @@ use super::names::NamesIter;
 use super::node::{Family, Node, PersistedStat};
 use super::path::ROOT;
 use super::shard::{Parent, Shard};
+use crate::lock_order::{Ordered, Rank};
 
 /// How many locks the znodes are spread over.
 pub(super) const SHARDS: usize = 1024;
@@ -26,9 +27,15 @@ const WALK_MAX: usize = 1000;
 /// All znodes.
 pub(crate) struct Tree(pub(super) Arc<Shared>);
 
+/// A lock of the tree, held for reading.
+pub(super) type ReadHeld<'a, T> = Ordered<RwLockReadGuard<'a, T>>;
+
+/// A lock of the tree, held for writing.
+pub(super) type WriteHeld<'a, T> = Ordered<RwLockWriteGuard<'a, T>>;
+
 /// What apply, readers and captures share.
 pub(super) struct Shared {
-    pub(super) gate: RwLock<Core>,
+    gate: RwLock<Core>,
     shards: Box<[RwLock<Shard>]>,
     hasher: DefaultHashBuilder,
     pub(super) applied: AtomicI64,
@@ -87,12 +94,27 @@ impl Shared {
             .expect("shards are taken modulo their number")
     }
 
-    pub(super) fn read_shard(&self, shard: usize) -> RwLockReadGuard<'_, Shard> {
-        self.lock(shard).read()
+    pub(super) fn read_shard(&self, shard: usize) -> ReadHeld<'_, Shard> {
+        Ordered::lock(Rank::Shard(shard), || self.lock(shard).read())
     }
 
-    pub(super) fn write_shard(&self, shard: usize) -> RwLockWriteGuard<'_, Shard> {
-        self.lock(shard).write()
+    pub(super) fn write_shard(&self, shard: usize) -> WriteHeld<'_, Shard> {
+        Ordered::lock(Rank::Shard(shard), || self.lock(shard).write())
+    }
+
+    /// Keeps the gate shut for apply; whoever holds it so already may do it again.
+    pub(super) fn read_gate(&self) -> ReadHeld<'_, Core> {
+        Ordered::lock(Rank::Gate, || self.gate.read_recursive())
+    }
+
+    /// Passes the gate alone.
+    pub(super) fn write_gate(&self) -> WriteHeld<'_, Core> {
+        Ordered::lock(Rank::Gate, || self.gate.write())
+    }
+
+    /// Before anybody else knows this tree.
+    pub(super) fn core_mut(&mut self) -> &mut Core {
+        self.gate.get_mut()
     }
 
     /// The znode with its family, by value.
@@ -122,7 +144,7 @@ impl Tree {
     /// it.
     pub(crate) fn gate(&self) -> GateGuard<'_> {
         GateGuard {
-            _core: self.0.gate.read(),
+            _core: self.0.read_gate(),
         }
     }
 
@@ -203,7 +225,7 @@ impl Tree {
         never_used_ms: Option<i64>,
         limit: usize,
     ) -> Vec<(Arc<str>, Zxid, Zxid)> {
-        let core = self.0.gate.read_recursive();
+        let core = self.0.read_gate();
         core.reap
             .due(now_ms, never_used_ms)
             .filter_map(|path| {
@@ -218,13 +240,13 @@ impl Tree {
 /// A shared hold of the apply gate.
 #[must_use]
 pub(crate) struct GateGuard<'a> {
-    _core: RwLockReadGuard<'a, Core>,
+    _core: ReadHeld<'a, Core>,
 }
 
 /// One shard, held for reading, opened at one path.
 #[must_use]
 pub(crate) struct ReadGuard<'a> {
-    shard: RwLockReadGuard<'a, Shard>,
+    shard: ReadHeld<'a, Shard>,
     place: Place,
     path: &'a str,
 }

@@ -19,10 +19,11 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use quorate_proto::EventType;
 
 use self::slot::Shard;
+use crate::lock_order::{Ordered, Rank};
 
 /// A connection of this server, for as long as it is open. Numbers are used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -108,10 +109,7 @@ impl Watches {
     /// The caller holds the tree's shard of `path`, or for [`Modes::RECURSIVE`] the apply gate.
     pub(crate) fn add(&self, conn: ConnId, path: &str, modes: Modes) {
         let hash = self.hasher.hash_one(path);
-        let added = self
-            .shard(hash)
-            .lock()
-            .add(&self.hasher, hash, conn, path, modes);
+        let added = self.shard(hash).add(&self.hasher, hash, conn, path, modes);
         if added.intersects(Modes::RECURSIVE) {
             self.recursive.fetch_add(1, Ordering::SeqCst);
         }
@@ -120,10 +118,7 @@ impl Watches {
     /// Whether the connection holds one of `modes` on exactly `path`.
     pub(crate) fn holds(&self, conn: ConnId, path: &str, modes: Modes) -> bool {
         let hash = self.hasher.hash_one(path);
-        self.shard(hash)
-            .lock()
-            .modes(hash, conn, path)
-            .intersects(modes)
+        self.shard(hash).modes(hash, conn, path).intersects(modes)
     }
 
     /// Takes `modes` on exactly `path` away. False if there was none of them.
@@ -131,7 +126,6 @@ impl Watches {
         let hash = self.hasher.hash_one(path);
         let removed = self
             .shard(hash)
-            .lock()
             .remove(&self.hasher, hash, conn, path, modes);
         if removed.intersects(Modes::RECURSIVE) {
             self.recursive.fetch_sub(1, Ordering::SeqCst);
@@ -142,7 +136,7 @@ impl Watches {
     /// Takes everything away that a connection holds. Its number may be used again afterwards.
     pub(crate) fn remove_connection(&self, conn: ConnId) {
         for shard in &self.shards {
-            let recursive = shard.lock().remove_connection(&self.hasher, conn);
+            let recursive = held(shard).remove_connection(&self.hasher, conn);
             self.recursive.fetch_sub(recursive, Ordering::SeqCst);
         }
     }
@@ -167,7 +161,6 @@ impl Watches {
         };
         let hash = self.hasher.hash_one(path);
         self.shard(hash)
-            .lock()
             .fire(&self.hasher, hash, path, once, stay, recipients);
         if event == EventType::NodeChildrenChanged || self.recursive.load(Ordering::SeqCst) == 0 {
             return;
@@ -176,7 +169,6 @@ impl Watches {
         for ancestor in ancestors(path) {
             let hash = self.hasher.hash_one(ancestor);
             self.shard(hash)
-                .lock()
                 .collect(hash, ancestor, Modes::RECURSIVE, recipients);
         }
         if recipients.len() > direct {
@@ -191,7 +183,7 @@ impl Watches {
         let mut totals = Totals::default();
         let mut connections = std::collections::HashSet::new();
         for shard in &self.shards {
-            let shard = shard.lock();
+            let shard = held(shard);
             totals.paths += shard.path_count();
             totals.watches += shard.watch_count();
             connections.extend(shard.connections());
@@ -206,7 +198,7 @@ impl Watches {
         mut visit: impl FnMut(&str, &mut dyn Iterator<Item = ConnId>) -> bool,
     ) {
         for shard in &self.shards {
-            if !shard.lock().visit(&mut visit) {
+            if !held(shard).visit(&mut visit) {
                 return;
             }
         }
@@ -221,14 +213,21 @@ impl Watches {
     ) -> bool {
         self.shards
             .iter()
-            .all(|shard| shard.lock().visit_connection(conn, &mut visit))
+            .all(|shard| held(shard).visit_connection(conn, &mut visit))
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+    fn shard(&self, hash: u64) -> Held<'_> {
         // The low bits choose the bucket within a shard's table; these do not depend on them.
         let index = usize::try_from(hash >> 60).unwrap_or(0) % self.shards.len();
-        self.shards.get(index).expect("an index modulo the length")
+        held(self.shards.get(index).expect("an index modulo the length"))
     }
+}
+
+/// A shard of the table, locked.
+type Held<'a> = Ordered<MutexGuard<'a, Shard>>;
+
+fn held(shard: &Mutex<Shard>) -> Held<'_> {
+    Ordered::lock(Rank::Watches, || shard.lock())
 }
 
 /// The paths above `path`, nearest first, down to "/". Nothing for "/" itself.

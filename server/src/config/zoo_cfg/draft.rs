@@ -60,16 +60,7 @@ impl Draft {
             enforce_auth: false,
             enforce_schemes: Vec::new(),
             ensemble_provider: false,
-            connection_throttle: ConnectionThrottle {
-                tokens: 0,
-                fill_time: Duration::from_millis(1),
-                fill_count: 1,
-                freeze_time: None,
-                drop_increase: 0.02,
-                drop_decrease: 0.002,
-                decrease_ratio: 0.0,
-                weighted: false,
-            },
+            connection_throttle: ConnectionThrottle::default(),
             request_throttle: RequestThrottle {
                 max_requests: 0,
                 stall_time: Duration::from_millis(100),

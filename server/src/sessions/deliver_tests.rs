@@ -1,0 +1,225 @@
+//! Who is answered, and who is not.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use quorate_proto::{OpCode, Version};
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::metrics::Metrics;
+use crate::sessions::Identities;
+use crate::tree::{CallerBuf, ChangeSink};
+use crate::watches::Modes;
+
+struct Nobody;
+
+impl ChangeSink for Nobody {
+    fn change(&mut self, _: Zxid, _: EventType, _: &str, _: &[Acl]) {}
+}
+
+/// A server without sockets: what is proposed is applied at once.
+struct World {
+    sessions: Arc<Sessions>,
+    state: Arc<State>,
+    delivery: Delivery,
+}
+
+impl World {
+    fn new() -> World {
+        let clock = SystemClock::shared();
+        let sessions = Sessions::new(1, 77, 1000, clock, Arc::new(Metrics::default()));
+        let state = Arc::new(State::new([7; 32]));
+        let delivery = Delivery::new(sessions.clone(), state.clone());
+        World {
+            sessions,
+            state,
+            delivery,
+        }
+    }
+
+    fn connection(&self) -> Arc<Conn> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let identities = Identities::of_address(address.ip(), false);
+        self.sessions.accept(address, identities)
+    }
+
+    fn apply(&mut self, origin: Origin, txn: Txn<'_>) -> Verdict {
+        let caller = CallerBuf::new(&[], false);
+        let proposal = Proposal {
+            origin,
+            caller: caller.as_caller(),
+            txn,
+        };
+        let verdict = self.state.apply(0, &proposal, &mut Nobody);
+        self.delivery.outcome(&proposal, &verdict);
+        verdict
+    }
+
+    /// Registers the connection's handshake; `seen` is what its client has seen.
+    fn shakes_hands(&self, conn: &Arc<Conn>, seen: Zxid) -> Ticket {
+        self.sessions.handshake(Handshake {
+            conn: conn.clone(),
+            read_only: None,
+            last_zxid_seen: seen,
+        })
+    }
+
+    fn open(&mut self, conn: &Arc<Conn>) -> SessionId {
+        let ticket = self.shakes_hands(conn, Zxid::ZERO);
+        let timeout_ms = 10_000;
+        self.apply(Origin::default(), Txn::OpenSession { ticket, timeout_ms });
+        taken(conn);
+        conn.session()
+    }
+
+    /// Applies a `setData` of the root that this origin sent.
+    fn set_root(&mut self, origin: Origin) -> Verdict {
+        let set = Op::SetData {
+            path: "/".into(),
+            data: Some(b"x".into()),
+            version: Version(-1),
+            enforce_quota: false,
+        };
+        self.apply(origin, Txn::Op(set))
+    }
+}
+
+/// Bytes queued since this was last asked.
+fn taken(conn: &Conn) -> usize {
+    let mut buffer = BytesMut::new();
+    conn.outbox().take(&mut buffer);
+    buffer.len()
+}
+
+fn sends(conn: &Conn, seq: u64) {
+    conn.outbox().sent_on(InFlight {
+        seq,
+        xid: Xid(9),
+        op: OpCode::SetData,
+        read_at: Duration::ZERO,
+    });
+}
+
+fn fate(conn: &Conn) -> Fate {
+    conn.outbox().fate()
+}
+
+#[test]
+fn a_write_is_answered_where_it_was_sent_on() {
+    let mut world = World::new();
+    let conn = world.connection();
+    let session = world.open(&conn);
+    sends(&conn, 1);
+    let (attach, seq) = (1, 1);
+    world.set_root(Origin {
+        session,
+        attach,
+        seq,
+    });
+    assert!(taken(&conn) > 0);
+    assert_eq!(conn.outbox().in_flight(), 0);
+}
+
+/// A server that starts again applies what its former life proposed. Its clients come back with
+/// the same sessions and the same xids.
+#[test]
+fn an_outcome_of_a_former_attach_answers_nobody() {
+    let mut world = World::new();
+    let former = world.connection();
+    let session = world.open(&former);
+    let conn = world.connection();
+    let ticket = world.shakes_hands(&conn, Zxid::ZERO);
+    let timeout_ms = 10_000;
+    let attach = Txn::Attach {
+        ticket,
+        session,
+        timeout_ms,
+    };
+    world.apply(Origin::default(), attach);
+    taken(&conn);
+    assert_eq!(fate(&former), Fate::Close(CloseReason::Moved));
+    // The former attach's first write, and the new one's, carry the same number.
+    sends(&conn, 1);
+    let origin = Origin {
+        session,
+        attach: 1,
+        seq: 1,
+    };
+    assert_eq!(world.set_root(origin), Verdict::Stale);
+    assert_eq!((taken(&conn), fate(&conn)), (0, Fate::Open));
+    assert_eq!(conn.outbox().in_flight(), 1, "it still waits for its own");
+}
+
+#[test]
+fn a_handshake_of_another_start_or_server_answers_nobody() {
+    let mut world = World::new();
+    let conn = world.connection();
+    let ours = world.shakes_hands(&conn, Zxid::ZERO);
+    let timeout_ms = 10_000;
+    for ticket in [Ticket { boot: 78, ..ours }, Ticket { server: 2, ..ours }] {
+        world.apply(Origin::default(), Txn::OpenSession { ticket, timeout_ms });
+        assert_eq!(taken(&conn), 0);
+        assert_eq!(conn.session(), SessionId::NONE);
+    }
+    let ticket = ours;
+    world.apply(Origin::default(), Txn::OpenSession { ticket, timeout_ms });
+    assert_ne!(conn.session(), SessionId::NONE);
+}
+
+/// Between the check of the handshake and its entry, another leader may have begun.
+#[test]
+fn a_client_of_another_history_is_closed_without_a_word_when_its_entry_is_applied() {
+    let mut world = World::new();
+    let conn = world.connection();
+    let ticket = world.shakes_hands(&conn, Zxid(i64::MAX));
+    let timeout_ms = 10_000;
+    world.apply(Origin::default(), Txn::OpenSession { ticket, timeout_ms });
+    assert_eq!((taken(&conn), conn.session()), (0, SessionId::NONE));
+    assert_eq!(fate(&conn), Fate::Close(CloseReason::Moved));
+}
+
+#[test]
+fn a_write_behind_a_gap_closes_its_connection() {
+    let mut world = World::new();
+    let conn = world.connection();
+    let session = world.open(&conn);
+    sends(&conn, 2);
+    let (attach, seq) = (1, 2);
+    let verdict = world.set_root(Origin {
+        session,
+        attach,
+        seq,
+    });
+    assert_eq!(verdict, Verdict::Stale);
+    assert_eq!(fate(&conn), Fate::Close(CloseReason::OutcomeUnknown));
+}
+
+/// The events inside a snapshot were never made, and what became of requests inside it is
+/// unknown.
+#[test]
+fn an_installed_snapshot_closes_every_connection() {
+    let mut world = World::new();
+    let conns = [world.connection(), world.connection(), world.connection()];
+    for conn in &conns[..2] {
+        world.open(conn);
+    }
+    world.sessions.watches.add(conns[0].id, "/", Modes::DATA);
+    world.delivery.skipped();
+    for conn in &conns {
+        assert_eq!(fate(conn), Fate::Close(CloseReason::OutcomeUnknown));
+    }
+}
+
+#[test]
+fn without_a_log_who_waits_for_an_outcome_is_closed_and_others_are_not() {
+    let mut world = World::new();
+    let (waits, idle, opens) = (world.connection(), world.connection(), world.connection());
+    world.open(&waits);
+    world.open(&idle);
+    sends(&waits, 1);
+    world.shakes_hands(&opens, Zxid::ZERO);
+    world.delivery.lost();
+    assert_eq!(fate(&waits), Fate::Close(CloseReason::OutcomeUnknown));
+    assert_eq!(fate(&opens), Fate::Close(CloseReason::OutcomeUnknown));
+    assert_eq!(fate(&idle), Fate::Open);
+}
