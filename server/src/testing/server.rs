@@ -1,5 +1,7 @@
 //! A whole server in the test's process.
 
+mod power;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
