@@ -19,6 +19,15 @@ impl Clock {
         }
     }
 
+    /// A clock that has been running for so long.
+    #[cfg(test)]
+    pub(super) fn started_before(age: Duration) -> Clock {
+        let start = Clock::new().start;
+        Clock {
+            start: start.checked_sub(age).expect("the machine runs for longer"),
+        }
+    }
+
     pub(super) fn now(self) -> u64 {
         nanos(self.start.elapsed())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clock::nanos;
 use super::error::BenchError;
 use super::net::{ConnId, Handler, Net};
-use super::record::Recorder;
+use super::record::{Recorder, Series};
 
 /// How long requests of the window may take before they count as lost.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub(super) fn drive<W: Workload>(net: &mut Net, mut workload: W) -> Result<Recor
 pub(super) struct Opened {
     pub(super) conns: Vec<ConnId>,
     pub(super) elapsed_ns: u64,
+    /// From `connect` to the server's answer, each.
+    pub(super) series: Series,
 }
 
 /// Opens `count` sessions, at most `in_flight` at a time.
@@ -68,16 +70,22 @@ pub(super) fn open_all(
 ) -> Result<Opened, BenchError> {
     struct Opening {
         open: usize,
+        series: Series,
     }
     impl Handler for Opening {
-        fn opened(&mut self, _: &mut Net, _: ConnId, _: u64) -> Result<(), BenchError> {
+        fn opened(&mut self, net: &mut Net, _: ConnId, started: u64) -> Result<(), BenchError> {
             self.open += 1;
+            let took = net.clock().now().saturating_sub(started);
+            self.series.latencies.saturating_record(took);
             Ok(())
         }
     }
     let clock = net.clock();
     let begun = clock.now();
-    let mut opening = Opening { open: 0 };
+    let mut opening = Opening {
+        open: 0,
+        series: Series::new("open"),
+    };
     let (mut last, mut last_at) = (0, begun);
     while opening.open < count {
         while net.len() < count.min(opening.open + in_flight) {
@@ -96,6 +104,7 @@ pub(super) fn open_all(
     Ok(Opened {
         conns: net.open_conns(),
         elapsed_ns: clock.now() - begun,
+        series: opening.series,
     })
 }
 

@@ -182,18 +182,21 @@ fn as_json(plan: &Plan, measured: &Measured) -> Value {
     let common = &plan.common;
     let series = |series: &Series| {
         let latencies = &series.latencies;
-        let mut figures = json!({
-            "name": series.name,
-            "count": latencies.len(),
-            "per_second": measured.per_second(latencies.len()),
-            "errors": series.errors,
-            "mean_ms": latencies.mean() / 1e6,
-            "max_ms": ms(latencies.max()),
-        });
-        for (name, quantile) in QUANTILES {
-            figures[format!("{name}_ms")] = json!(ms(latencies.value_at_quantile(quantile)));
-        }
-        figures
+        let quantile = |quantile| json!(ms(latencies.value_at_quantile(quantile)));
+        let quantiles = QUANTILES.map(|(name, q)| (format!("{name}_ms"), quantile(q)));
+        let mut figures = serde_json::Map::from_iter(quantiles);
+        figures.extend([
+            ("name".to_owned(), json!(series.name)),
+            ("count".to_owned(), json!(latencies.len())),
+            (
+                "per_second".to_owned(),
+                json!(measured.per_second(latencies.len())),
+            ),
+            ("errors".to_owned(), json!(series.errors)),
+            ("mean_ms".to_owned(), json!(latencies.mean() / 1e6)),
+            ("max_ms".to_owned(), json!(ms(latencies.max()))),
+        ]);
+        Value::Object(figures)
     };
     let kib = |memory: Option<Memory>| memory.map(|memory| memory.resident_kib);
     json!({

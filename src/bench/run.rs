@@ -323,12 +323,8 @@ impl Run<'_> {
             start: begun,
             end: u64::MAX,
         };
-        let mut recorder = Recorder::new(Storm::SERIES, window, Arc::default());
-        // Single openings are the storm's business; here the mean is what there is.
-        let each = opened.elapsed_ns / u64::try_from(count).unwrap_or(u64::MAX).max(1);
-        for _ in 0..count {
-            recorder.record(0, begun, begun + each, 0);
-        }
+        let mut recorder = Recorder::new(&[], window, Arc::default());
+        recorder.series.push(opened.series);
         let used = |part: fn(&Cpu) -> Option<u64>| Some(part(&after)? - part(&before)?);
         Ok(Measured {
             server: Default::default(),

@@ -1,10 +1,18 @@
 //! Whole runs against the null server, in this process.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use clap::Parser;
 
-use super::args::{BenchArgs, NullArgs, What};
+use super::args::{BenchArgs, NullArgs, Preset, What};
+use super::clock::Clock;
+use super::drive::{self, Workload};
 use super::error::BenchError;
+use super::net::Net;
+use super::record::{Recorder, Window};
 use super::report::Measured;
+use super::workload::{Pump, PumpPlan};
 use super::{null, run};
 
 #[derive(Parser)]
@@ -89,6 +97,44 @@ fn an_open_loop_sends_what_its_rate_says() {
     let answers = measured.recorder.series[0].latencies.len();
     // Exactly so many are due in 150 ms, but for the edges of the window.
     assert!((299..=301).contains(&answers), "{answers}");
+}
+
+/// The generator itself is late here: it wakes when the whole schedule is over. What it then sends
+/// at once has been due for a second, and says so.
+#[test]
+fn an_open_loop_counts_from_when_a_request_should_have_left() {
+    let server = null::start(&in_memory()).unwrap();
+    let target = server.address();
+    std::thread::spawn(move || server.serve());
+    let clock = Clock::started_before(Duration::from_secs(1));
+    let mut net = Net::new(target, Duration::from_secs(30), clock).unwrap();
+    let conns = drive::open_all(&mut net, 2, 2).unwrap().conns;
+    let window = Window {
+        start: 0,
+        end: 50_000_000,
+    };
+    let plan = PumpPlan {
+        preset: Preset::Get,
+        base: "/b",
+        size: 100,
+        keys: 10,
+        depth: 4,
+        rate: Some(1_000.0),
+        thread: 0,
+        threads: 1,
+    };
+    let recorder = Recorder::new(Pump::series(Preset::Get), window, Arc::default());
+    let mut pump = Pump::new(&plan, recorder, conns).unwrap();
+    pump.begin(&mut net, 0).unwrap();
+    while !pump.finished(net.clock().now()) {
+        let now = net.clock().now();
+        pump.tick(&mut net, now).unwrap();
+        net.turn(now + 1_000_000, &mut pump).unwrap();
+    }
+    let recorder = pump.into_recorder();
+    let latencies = &recorder.series[0].latencies;
+    assert_eq!(latencies.len(), 50);
+    assert!(latencies.min() >= 949_000_000, "{}", latencies.min());
 }
 
 #[test]
