@@ -66,6 +66,29 @@ impl Disk {
         })
     }
 
+    /// A disk that syncs nothing until the other half says so.
+    #[cfg(test)]
+    pub(super) fn held() -> (Disk, Held) {
+        let shared = Arc::new(Shared {
+            synced: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap(),
+            spare: Mutex::default(),
+        });
+        let (work, batches) = channel();
+        let held = Held {
+            shared: Arc::clone(&shared),
+            batches,
+        };
+        let disk = Disk {
+            work: Some(work),
+            shared,
+            given: 0,
+            thread: None,
+        };
+        (disk, held)
+    }
+
     /// Becomes readable when a batch is safe.
     pub(super) fn wake(&self) -> BorrowedFd<'_> {
         self.shared.wake.as_fd()
@@ -100,6 +123,24 @@ impl Disk {
         {
             self.given += 1;
         }
+    }
+}
+
+/// The other half of [`Disk::held`].
+#[cfg(test)]
+pub(super) struct Held {
+    shared: Arc<Shared>,
+    batches: Receiver<Vec<u8>>,
+}
+
+#[cfg(test)]
+impl Held {
+    /// Syncs the batch that was given, and returns it.
+    pub(super) fn sync(&self) -> Option<Vec<u8>> {
+        let batch = self.batches.try_recv().ok()?;
+        self.shared.synced.fetch_add(1, Ordering::Release);
+        rustix::io::write(&self.shared.wake, &1u64.to_ne_bytes()).unwrap();
+        Some(batch)
     }
 }
 

@@ -68,6 +68,10 @@ pub(in crate::bench) struct Server {
 
 impl Server {
     pub(super) fn bind(listen: SocketAddr, fsync: Option<&Path>) -> Result<Server, BenchError> {
+        Server::with_disk(listen, fsync.map(Disk::open).transpose()?)
+    }
+
+    fn with_disk(listen: SocketAddr, disk: Option<Disk>) -> Result<Server, BenchError> {
         let doing = || format!("listen on {listen}");
         let listener = TcpListener::bind(listen).map_err(BenchError::io(doing()))?;
         listener
@@ -79,7 +83,6 @@ impl Server {
         let watch = BenchError::os("watch a socket");
         let data = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, data, epoll::EventFlags::IN).map_err(watch)?;
-        let disk = fsync.map(Disk::open).transpose()?;
         if let Some(disk) = &disk {
             let data = epoll::EventData::new_u64(DISK);
             epoll::add(&epoll, disk.wake(), data, epoll::EventFlags::IN)
@@ -112,27 +115,32 @@ impl Server {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
         let mut scratch = vec![0; SCRATCH];
         loop {
-            events.clear();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                None,
-            ) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(BenchError::os("wait for sockets")(errno)),
-            }
-            for event in &events {
-                match event.data.u64() {
-                    LISTENER => self.accept()?,
-                    DISK => self.disk.iter().for_each(Disk::woken),
-                    source => {
-                        let id = usize::try_from(source & u64::from(u32::MAX)).unwrap_or(0);
-                        self.ready(id, source >> 32, event.flags, &mut scratch);
-                    }
+            self.turn(&mut events, &mut scratch)?;
+        }
+    }
+
+    /// Waits until something has happened, and answers it.
+    fn turn(
+        &mut self,
+        events: &mut Vec<epoll::Event>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), BenchError> {
+        events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(BenchError::os("wait for sockets")(errno)),
+        }
+        for event in &*events {
+            match event.data.u64() {
+                LISTENER => self.accept()?,
+                DISK => self.disk.iter().for_each(Disk::woken),
+                source => {
+                    let id = usize::try_from(source & u64::from(u32::MAX)).unwrap_or(0);
+                    self.ready(id, source >> 32, event.flags, scratch);
                 }
             }
-            self.commit()?;
         }
+        self.commit()
     }
 
     fn accept(&mut self) -> Result<(), BenchError> {
@@ -386,4 +394,97 @@ fn greet(payload: &[u8], session: i64, out: &mut Vec<u8>) -> Option<()> {
 fn event_data(id: usize, generation: u32) -> epoll::EventData {
     let id = u64::try_from(id).unwrap_or(0) & u64::from(u32::MAX);
     epoll::EventData::new_u64(u64::from(generation) << 32 | id)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto::request::{PathVersion, PathWatch};
+    use quorate_proto::{ReplyHeader, Request, Version, Xid, Zxid};
+
+    use super::*;
+
+    struct Client(TcpStream);
+
+    impl Client {
+        fn send(&mut self, requests: &[(i32, Request<'_>)]) {
+            let mut out = BytesMut::new();
+            for (xid, request) in requests {
+                request.write_frame(&mut out, Xid(*xid)).unwrap();
+            }
+            self.0.write_all(&out).unwrap();
+        }
+
+        /// The xids of the answers that are there.
+        fn answered(&mut self) -> Vec<i32> {
+            let mut received = Vec::new();
+            let mut some = [0; 4096];
+            while let Ok(n) = self.0.read(&mut some) {
+                received.extend_from_slice(&some[..n]);
+            }
+            let mut rest = &received[..];
+            let mut xids = Vec::new();
+            while let Some((payload, used)) = frame::split(rest, 1 << 20).unwrap() {
+                xids.push(ReplyHeader::decode(payload).unwrap().0.xid.0);
+                rest = &rest[used..];
+            }
+            xids
+        }
+    }
+
+    fn read() -> Request<'static> {
+        Request::Exists(PathWatch {
+            path: "/a".into(),
+            watch: false,
+        })
+    }
+
+    fn write() -> Request<'static> {
+        Request::Delete(PathVersion {
+            path: "/a".into(),
+            version: Version::ANY,
+        })
+    }
+
+    #[test]
+    fn no_answer_leaves_before_the_changes_in_front_of_it_are_synced() {
+        let (disk, held) = Disk::held();
+        let mut server = Server::with_disk("127.0.0.1:0".parse().unwrap(), Some(disk)).unwrap();
+        let mut client = Client(TcpStream::connect(server.address()).unwrap());
+        let (mut events, mut scratch) = (Vec::with_capacity(8), vec![0; SCRATCH]);
+        let mut turn = || server.turn(&mut events, &mut scratch).unwrap();
+        turn();
+        let mut hello = BytesMut::new();
+        ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: Zxid::ZERO,
+            timeout_ms: 4_000,
+            session: SessionId::NONE,
+            password: None,
+            read_only: None,
+        }
+        .write_frame(&mut hello)
+        .unwrap();
+        client.0.write_all(&hello).unwrap();
+        turn();
+        held.sync().unwrap();
+        turn();
+        let mut greeting = [0; 40];
+        client.0.read_exact(&mut greeting).unwrap();
+        client.0.set_nonblocking(true).unwrap();
+
+        client.send(&[(1, read()), (2, write()), (3, read())]);
+        turn();
+        assert_eq!(client.answered(), [1]);
+        client.send(&[(4, write()), (5, write())]);
+        turn();
+        assert_eq!(client.answered(), [0; 0], "both batches wait");
+        assert!(held.sync().is_some());
+        turn();
+        assert_eq!(client.answered(), [2, 3]);
+        let batch = held.sync().expect("the second batch was given");
+        assert!(!batch.is_empty());
+        assert!(held.sync().is_none(), "4 and 5 share it");
+        turn();
+        assert_eq!(client.answered(), [4, 5]);
+    }
 }
