@@ -60,12 +60,21 @@ pub(super) fn measure(plan: &Plan) -> Result<Measured, BenchError> {
         Preset::SessionStorm { hold: true } => run.hold(progress),
         _ => run.threads(progress),
     };
-    if !common.keep && !stateless {
-        let mut admin = Admin::connect(target, common.session_timeout)?;
-        admin.delete_tree(&base)?;
-        admin.close()?;
-    }
-    result.map(|measured| Measured { server, ..measured })
+    let tidied = if common.keep || stateless {
+        Ok(())
+    } else {
+        tidy(target, common.session_timeout, &base)
+    };
+    // What broke the run says more than what it broke after that.
+    let measured = result?;
+    tidied?;
+    Ok(Measured { server, ..measured })
+}
+
+fn tidy(target: SocketAddr, timeout: Duration, base: &str) -> Result<(), BenchError> {
+    let mut admin = Admin::connect(target, timeout)?;
+    admin.delete_tree(base)?;
+    admin.close()
 }
 
 fn resolve(server: &str) -> Result<SocketAddr, BenchError> {
