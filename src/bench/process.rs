@@ -54,7 +54,7 @@ pub(super) fn machine() -> serde_json::Value {
 }
 
 /// Every connection is a file; the soft limit is often 1024.
-pub(super) fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // If it is refused, the connection that is one too many will say so.
     let _ = setrlimit(
