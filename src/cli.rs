@@ -29,6 +29,8 @@ pub(crate) enum Command {
     /// Ask a server one of ZooKeeper's four-letter words
     #[command(name = "4lw")]
     FourLetterWord(WordArgs),
+    /// Measure any server that speaks ZooKeeper's protocol
+    Bench(crate::bench::BenchArgs),
     /// Write a dataDir that Apache ZooKeeper starts from
     ExportDatadir(ExportArgs),
     /// Look at a zoo.cfg without starting a server

@@ -3,6 +3,7 @@
 //! Standard output carries data and nothing else; everything that is said to a person goes to
 //! standard error. Exit codes are part of the interface: see `docs/errors.md`.
 
+mod bench;
 mod cli;
 mod codes;
 mod config;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::FourLetterWord(args) => words::run(&args),
+        Command::Bench(args) => return bench::run(args),
         Command::ExportDatadir(args) => export::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Digest(args) => digest::run(&args),

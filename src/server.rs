@@ -11,6 +11,8 @@ use crate::codes;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
+    // A connection is a file; the soft limit of most systems is a thousand.
+    crate::bench::raise_file_limit();
     let start = now();
     crate::logging::start();
     let config = configuration(args)?;
