@@ -172,6 +172,8 @@ impl Line {
         let counted = allowed.and_then(|()| tree.descendants(path).ok_or(ErrorCode::NoNode));
         match counted {
             Ok(count) => {
+                // By its other name the root is one of those below it, as in ZooKeeper.
+                let count = count.saturating_add(u32::from(path.is_empty()));
                 let count = i32::try_from(count).unwrap_or(i32::MAX);
                 self.reply(ask, applied, |w| reply::total_number(w, count));
             }
