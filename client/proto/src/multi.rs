@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_are_no_mode_make_it_malformed() {
+    fn flags_that_are_no_mode_make_it_malformed_but_for_create_ttl() {
         for flags in [-1, 7, 8] {
             let create = Create {
                 path: "/a".into(),
@@ -410,19 +410,22 @@ mod tests {
                 acl: None,
                 flags,
             };
+            let encoded = |op| body(|w| MultiRequest { ops: vec![op] }.encode(w));
             for op in [
                 MultiOp::Create(create.clone()),
-                MultiOp::CreateTtl(CreateTtl { create, ttl_ms: 1 }),
+                MultiOp::Create2(create.clone()),
+                MultiOp::CreateContainer(create.clone()),
             ] {
-                let bytes = body(|w| MultiRequest { ops: vec![op] }.encode(w));
-                assert_eq!(
-                    decode(&bytes),
-                    Err(DecodeError::BadValue {
-                        field: "flags",
-                        value: flags.into()
-                    })
-                );
+                let expected = DecodeError::BadValue {
+                    field: "flags",
+                    value: flags.into(),
+                };
+                assert_eq!(decode(&encoded(op)), Err(expected));
             }
+            // Seen on ZooKeeper 3.9.5: here they are the operation's own error.
+            let ttl = MultiOp::CreateTtl(CreateTtl { create, ttl_ms: 1 });
+            let bytes = encoded(ttl.clone());
+            assert_eq!(decode(&bytes), Ok(MultiRequest { ops: vec![ttl] }));
         }
     }
 
