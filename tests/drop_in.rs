@@ -243,6 +243,9 @@ async fn a_zookeepers_data_are_served_as_zookeeper_served_them() {
     assert_eq!(contents(&left.version_2()), before);
 }
 
+/// Something that ZooKeeper does in its `version-2`.
+type GoOn = fn(&Path);
+
 #[tokio::test]
 async fn a_zookeeper_that_went_on_after_the_import_is_refused() {
     let appended = |version_2: &Path| {
@@ -262,7 +265,7 @@ async fn a_zookeeper_that_went_on_after_the_import_is_refused() {
         let old = version_2.join("snapshot.20");
         fs::copy(old, version_2.join("snapshot.39")).unwrap();
     };
-    let went_on: [(&str, fn(&Path)); 3] = [
+    let went_on: [(&str, GoOn); 3] = [
         ("log.21", appended),
         ("log.21", overwritten),
         ("snapshot.39", newer),
