@@ -153,6 +153,8 @@ impl Replication {
         tracing::info!(
             term = replication.term(),
             zxid = %replication.state.applied_zxid(),
+            znodes = replication.state.tree().node_count(),
+            sessions = replication.state.sessions().len(),
             elapsed_ms = took_ms,
             "leading"
         );
