@@ -76,6 +76,8 @@ pub(crate) struct Line {
     pub(super) next_seq: u64,
     /// The propose queue was full: when to look again.
     retry: bool,
+    /// The outbox was full while something here could have gone.
+    lacked_room: bool,
     /// Nothing that comes from now on is answered: the session is closing, or a last word is due.
     over: bool,
 }
@@ -116,6 +118,7 @@ impl Line {
             sasl: SaslExchange::Fresh,
             next_seq: 1,
             retry: false,
+            lacked_room: false,
             over: false,
         }
     }
@@ -169,6 +172,7 @@ impl Line {
     /// Runs what can be run now.
     pub(crate) fn pump(&mut self) {
         self.retry = false;
+        self.lacked_room = false;
         self.impatient_pings();
         while self.sync.is_none() {
             let Some(first) = self.waiting.front() else {
@@ -179,7 +183,11 @@ impl Line {
                 let outbox = self.conn.outbox();
                 (outbox.in_flight(), outbox.unwritten())
             };
-            if (in_flight > 0 && !is_write) || unwritten > PAUSE_BYTES {
+            if in_flight > 0 && !is_write {
+                return;
+            }
+            if unwritten > PAUSE_BYTES {
+                self.lacked_room = true;
                 return;
             }
             let Some(Waiting { xid, read_at, what }) = self.waiting.pop_front() else {
@@ -219,6 +227,12 @@ impl Line {
                 }
             }
         }
+    }
+
+    /// Whether [`Line::pump`] stopped for want of room in the outbox alone: once that is written,
+    /// pump again.
+    pub(crate) fn lacked_room(&self) -> bool {
+        self.lacked_room
     }
 
     /// Whether the socket may be read: bounds of this connection and of the server.
