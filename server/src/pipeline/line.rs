@@ -24,6 +24,7 @@ use quorate_proto::request::Request;
 use quorate_proto::{ErrorCode, OpCode, RequestHeader, Xid, Zxid, reply};
 
 use super::Pipeline;
+use super::auth::AuthRefused;
 use super::sasl::{SaslExchange, SaslStep};
 use crate::replication::Unavailable;
 use crate::sessions::{Conn, Fate, Identities, PAUSE_BYTES, millis};
@@ -36,6 +37,9 @@ const RETRY: Duration = Duration::from_millis(5);
 const WAITING_MOST: usize = 1000;
 /// Bytes of requests that may wait here.
 const WAITING_BYTES_MOST: usize = 4 << 20;
+
+/// Bytes of a connection's identities: each of its writes carries all of them.
+const IDENTITIES_BYTES_MAX: usize = 64 << 10;
 
 /// The connection cannot go on: what it sent makes no sense, or what it said last was its last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -493,13 +497,19 @@ impl Line {
             return Err(LineClosed);
         };
         let scheme = packet.scheme.as_deref();
-        match self
+        let given = self
             .pipeline
             .rules
             .authenticate(scheme, packet.auth, self.conn.peer.ip())
-        {
-            Ok(ids) => {
-                let identities = self.conn.identities().with(ids);
+            .map(|ids| self.conn.identities().with(ids))
+            .and_then(|identities| {
+                if identities.encoded_len() > IDENTITIES_BYTES_MAX {
+                    return Err(AuthRefused::TooMany);
+                }
+                Ok(identities)
+            });
+        match given {
+            Ok(identities) => {
                 self.conn.set_identities(identities);
                 self.answered(xid, now, false, |out| reply::empty(out, xid, Zxid::ZERO));
             }

@@ -12,10 +12,10 @@ use quorate_proto::request::{Create as CreateRequest, Request};
 use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
 
 use super::Pipeline;
-use super::acl;
+use super::acl::FixUp;
 use super::line::{Ask, Line, Ran};
 use crate::replication::Refused;
-use crate::sessions::{Identities, InFlight};
+use crate::sessions::InFlight;
 use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Txn};
 
 /// The TTL that creates without a TTL field imply.
@@ -39,7 +39,8 @@ impl Line {
                 return Ran::Yes;
             }
         };
-        match self.pipeline.txn(request, ask.identities) {
+        let fix_up = FixUp::new(ask.identities, &self.pipeline.rules);
+        match self.pipeline.txn(request, &fix_up) {
             Ok(txn) => self.propose(ask, txn),
             Err(Unreadable) => {
                 self.refuse(ask, ErrorCode::MarshallingError);
@@ -84,6 +85,12 @@ impl Line {
                 self.conn.outbox().take_back(seq);
                 Ran::NotNow
             }
+            Err(Refused::TooLarge { bytes, limit }) => {
+                self.conn.outbox().take_back(seq);
+                tracing::warn!(session = %attachment.session, bytes, limit, "write refused: too large for the log");
+                self.refuse(ask, ErrorCode::MarshallingError);
+                Ran::Yes
+            }
             Err(Refused::Unavailable(reason)) => {
                 self.conn.outbox().take_back(seq);
                 tracing::debug!(session = %attachment.session, %reason, "write refused");
@@ -99,29 +106,21 @@ impl Line {
 struct Unreadable;
 
 impl Pipeline {
-    fn txn<'a>(
-        &self,
-        request: Request<'a>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, Unreadable> {
+    fn txn<'a>(&self, request: Request<'a>, fix_up: &FixUp<'_>) -> Result<Txn<'a>, Unreadable> {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
-            Request::Multi(multi) => return self.multi(multi.ops, identities),
-            Request::Create(create) => self.create(create, CreateForm::Plain, identities),
-            Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
-            Request::CreateContainer(create) => {
-                self.create(create, CreateForm::Container, identities)
-            }
-            Request::CreateTtl(ttl) => {
-                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
-            }
+            Request::Multi(multi) => return self.multi(multi.ops, fix_up),
+            Request::Create(create) => self.create(create, CreateForm::Plain, fix_up),
+            Request::Create2(create) => self.create(create, CreateForm::WithStat, fix_up),
+            Request::CreateContainer(create) => self.create(create, CreateForm::Container, fix_up),
+            Request::CreateTtl(ttl) => self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), fix_up),
             Request::Delete(delete) => Op::Delete {
                 path: delete.path,
                 version: delete.version,
             },
             Request::SetData(set) => self.set_data(set.path, set.data, set.version),
             Request::SetAcl { path, acl, version } => {
-                self.set_acl(path, acl.as_deref(), version, identities)
+                self.set_acl(path, acl.as_deref(), version, fix_up)
             }
             // ZooKeeper lets anybody pass by every ACL with it. It is a server's own operation.
             Request::DeleteContainer { .. } => Op::Refused {
@@ -142,11 +141,7 @@ impl Pipeline {
 
     /// What ZooKeeper cannot make an operation of fails the request as a whole: a null ACL list
     /// before it takes a zxid, flags that its opcode has no mode for with one.
-    fn multi<'a>(
-        &self,
-        ops: Vec<MultiOp<'a>>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, Unreadable> {
+    fn multi<'a>(&self, ops: Vec<MultiOp<'a>>, fix_up: &FixUp<'_>) -> Result<Txn<'a>, Unreadable> {
         let without_list = |op: &MultiOp<'_>| match op {
             MultiOp::Create(create)
             | MultiOp::Create2(create)
@@ -158,7 +153,7 @@ impl Pipeline {
         }
         let made: Option<Vec<_>> = ops
             .into_iter()
-            .map(|op| self.multi_op(op, identities))
+            .map(|op| self.multi_op(op, fix_up))
             .collect();
         Ok(made.map_or(
             Txn::Op(Op::Refused {
@@ -168,7 +163,7 @@ impl Pipeline {
         ))
     }
 
-    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Option<Op<'a>> {
+    fn multi_op<'a>(&self, op: MultiOp<'a>, fix_up: &FixUp<'_>) -> Option<Op<'a>> {
         let (create, form) = match op {
             MultiOp::Create(create) => (create, CreateForm::Plain),
             MultiOp::Create2(create) => (create, CreateForm::WithStat),
@@ -189,14 +184,14 @@ impl Pipeline {
             }
         };
         let form = form.in_multi(create.flags)?;
-        Some(self.create(create, form, identities))
+        Some(self.create(create, form, fix_up))
     }
 
     fn create<'a>(
         &self,
         create: CreateRequest<'a>,
         form: CreateForm,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         let kind = match form.kind(create.flags, self.extended_types) {
             Ok(kind) => kind,
@@ -207,7 +202,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(create.acl.as_deref(), identities, &self.rules) {
+        match fix_up.list(create.acl.as_deref()) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::Create(Create {
                 path: create.path,
@@ -237,7 +232,7 @@ impl Pipeline {
         path: Cow<'a, str>,
         list: Option<&[AclRef<'_>]>,
         version: Version,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         // The path comes before the list, and the list before whether the znode exists.
         if path::validate(&path).is_err() {
@@ -245,7 +240,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(list, identities, &self.rules) {
+        match fix_up.list(list) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::SetAcl {
                 path,
