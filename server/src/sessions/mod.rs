@@ -224,6 +224,7 @@ impl Sessions {
     /// The expiry of a session could not be proposed: it is looked at again at the next tick.
     pub(crate) fn not_expired(&self, session: SessionId) {
         let conn = self.by_session(session);
-        self.live.lock().revive(session, conn.as_deref());
+        let now_ms = millis(self.clock.monotonic());
+        self.live.lock().revive(session, conn.as_deref(), now_ms);
     }
 }
