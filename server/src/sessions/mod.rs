@@ -129,10 +129,12 @@ impl Sessions {
     pub(crate) fn remove(&self, conn: &Arc<Conn>) {
         // Closed before it is unbound: an attach that is being applied either sees this, or binds
         // first and is unbound here.
-        conn.outbox().close(CloseReason::Shutdown);
-        self.handshakes
-            .lock()
-            .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        conn.outbox().leave();
+        if conn.attachment.get().is_none() {
+            self.handshakes
+                .lock()
+                .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        }
         if let Some(attachment) = conn.attachment.get() {
             self.live
                 .lock()
