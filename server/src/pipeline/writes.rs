@@ -12,10 +12,10 @@ use quorate_proto::request::{Create as CreateRequest, Request};
 use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
 
 use super::Pipeline;
-use super::acl;
+use super::acl::FixUp;
 use super::line::{Ask, Line, Ran};
 use crate::replication::Refused;
-use crate::sessions::{Identities, InFlight};
+use crate::sessions::InFlight;
 use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Txn};
 
 /// The TTL that creates without a TTL field imply.
@@ -44,7 +44,8 @@ impl Line {
                 return Ran::Yes;
             }
         };
-        match self.pipeline.txn(request, ask.identities) {
+        let fix_up = FixUp::new(ask.identities, &self.pipeline.rules);
+        match self.pipeline.txn(request, &fix_up) {
             Ok(txn) => self.propose(ask, txn),
             Err(Unreadable) => {
                 self.refuse(ask, ErrorCode::MarshallingError);
@@ -112,6 +113,12 @@ impl Line {
                 self.conn.outbox().take_back(seq);
                 Ran::NotNow
             }
+            Err(Refused::TooLarge { bytes, limit }) => {
+                self.conn.outbox().take_back(seq);
+                tracing::warn!(session = %attachment.session, bytes, limit, "write refused: too large for the log");
+                self.refuse(ask, ErrorCode::MarshallingError);
+                Ran::Yes
+            }
             Err(Refused::Unavailable(reason)) => {
                 self.conn.outbox().take_back(seq);
                 tracing::debug!(session = %attachment.session, %reason, "write refused");
@@ -127,35 +134,24 @@ impl Line {
 struct Unreadable;
 
 impl Pipeline {
-    fn txn<'a>(
-        &self,
-        request: Request<'a>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, Unreadable> {
+    fn txn<'a>(&self, request: Request<'a>, fix_up: &FixUp<'_>) -> Result<Txn<'a>, Unreadable> {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
             Request::Multi(multi) => {
-                let ops = multi
-                    .ops
-                    .into_iter()
-                    .map(|op| self.multi_op(op, identities));
+                let ops = multi.ops.into_iter().map(|op| self.multi_op(op, fix_up));
                 return Ok(Txn::Multi(ops.collect()));
             }
-            Request::Create(create) => self.create(create, CreateForm::Plain, identities),
-            Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
-            Request::CreateContainer(create) => {
-                self.create(create, CreateForm::Container, identities)
-            }
-            Request::CreateTtl(ttl) => {
-                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
-            }
+            Request::Create(create) => self.create(create, CreateForm::Plain, fix_up),
+            Request::Create2(create) => self.create(create, CreateForm::WithStat, fix_up),
+            Request::CreateContainer(create) => self.create(create, CreateForm::Container, fix_up),
+            Request::CreateTtl(ttl) => self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), fix_up),
             Request::Delete(delete) => Op::Delete {
                 path: delete.path,
                 version: delete.version,
             },
             Request::SetData(set) => self.set_data(set.path, set.data, set.version),
             Request::SetAcl { path, acl, version } => {
-                self.set_acl(path, acl.as_deref(), version, identities)
+                self.set_acl(path, acl.as_deref(), version, fix_up)
             }
             // ZooKeeper lets anybody pass by every ACL with it. It is a server's own operation.
             Request::DeleteContainer { .. } => Op::Refused {
@@ -174,7 +170,7 @@ impl Pipeline {
         Ok(Txn::Op(op))
     }
 
-    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Op<'a> {
+    fn multi_op<'a>(&self, op: MultiOp<'a>, fix_up: &FixUp<'_>) -> Op<'a> {
         let (create, form) = match op {
             MultiOp::Create(create) => (create, CreateForm::Plain),
             MultiOp::Create2(create) => (create, CreateForm::WithStat),
@@ -195,14 +191,14 @@ impl Pipeline {
             }
         };
         let form = form.in_multi(create.flags);
-        self.create(create, form, identities)
+        self.create(create, form, fix_up)
     }
 
     fn create<'a>(
         &self,
         create: CreateRequest<'a>,
         form: CreateForm,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         let kind = match form.kind(create.flags, self.extended_types) {
             Ok(kind) => kind,
@@ -213,7 +209,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(create.acl.as_deref(), identities, &self.rules) {
+        match fix_up.list(create.acl.as_deref()) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::Create(Create {
                 path: create.path,
@@ -243,7 +239,7 @@ impl Pipeline {
         path: Cow<'a, str>,
         list: Option<&[AclRef<'_>]>,
         version: Version,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         // The path comes before the list, and the list before whether the znode exists.
         if path::validate(&path).is_err() {
@@ -251,7 +247,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(list, identities, &self.rules) {
+        match fix_up.list(list) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::SetAcl {
                 path,
