@@ -85,10 +85,7 @@ fn entries_stay_below_their_size_when_requests_do() {
         push(&queue, seq, 100_000).unwrap();
     }
     let mut seqs = Vec::new();
-    loop {
-        let Some((flight, entry, len)) = sent(&queue) else {
-            break;
-        };
+    while let Some((flight, entry, len)) = sent(&queue) {
         assert!(len <= ENTRY_BYTES_MAX, "{len}");
         seqs.extend(entry);
         queue.landed(flight, Landing::Applied);

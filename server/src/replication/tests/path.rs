@@ -135,18 +135,13 @@ async fn a_jump_of_the_calendar_changes_mtimes_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_index_covers_what_was_acknowledged_and_is_shared() {
     let world = World::new();
-    let server = Arc::new(world.start().await);
+    let server = world.start().await;
     assert!(server.replication.lease_ok());
     let session = server.open_session(1).await;
     server.create(session, 1, "/a");
-    let rounds: Vec<_> = (0..100)
-        .map(|_| {
-            let server = server.clone();
-            tokio::task::spawn(async move { server.replication.read_index().await })
-        })
-        .collect();
-    for round in rounds {
-        round.await.unwrap().unwrap();
+    let rounds = (0..100).map(|_| server.replication.read_index());
+    for round in futures::future::join_all(rounds).await {
+        round.unwrap();
     }
     server.replication.stop().await;
     let error = server.replication.read_index().await.unwrap_err();
