@@ -132,6 +132,7 @@ pub(crate) struct DigestArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate explain Q0103")]
 pub(crate) struct ExplainArgs {
     /// The code, for example Q0103
     pub(crate) code: String,

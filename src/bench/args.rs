@@ -18,12 +18,16 @@ pub(crate) struct BenchArgs {
 #[derive(Subcommand, Debug)]
 pub(super) enum What {
     /// Read data
+    #[command(after_help = "Example:\n  quorate bench get -c 64 -d 16")]
     Get(Common),
     /// Replace data
+    #[command(after_help = "Example:\n  quorate bench set -c 64 --size 1024 --duration 30s")]
     Set(Common),
     /// Create znodes
+    #[command(after_help = "Example:\n  quorate bench create -c 64 -d 16")]
     Create(Common),
     /// Read and replace data
+    #[command(after_help = "Example:\n  quorate bench mixed -c 64 -d 16 --read 80")]
     Mixed {
         #[command(flatten)]
         common: Common,
@@ -32,8 +36,10 @@ pub(super) enum What {
         read: u8,
     },
     /// Create ephemeral znodes and delete them
+    #[command(after_help = "Example:\n  quorate bench ephemeral -c 64")]
     Ephemeral(Common),
     /// Several sets in one transaction
+    #[command(after_help = "Example:\n  quorate bench multi -c 16 -d 4 --ops 10")]
     Multi {
         #[command(flatten)]
         common: Common,
@@ -42,6 +48,7 @@ pub(super) enum What {
         ops: NonZeroUsize,
     },
     /// List children
+    #[command(after_help = "Example:\n  quorate bench children -c 16 --children 1000")]
     Children {
         #[command(flatten)]
         common: Common,
@@ -50,8 +57,10 @@ pub(super) enum What {
         children: u32,
     },
     /// One set, told to a watch on every connection: the time to the last
+    #[command(after_help = "Example:\n  quorate bench watch-fanout -c 1000")]
     WatchFanout(Common),
     /// A lock that is handed from one contender (a connection) to the next
+    #[command(after_help = "Example:\n  quorate bench lock -c 64 --paths 64")]
     Lock {
         #[command(flatten)]
         common: Common,
@@ -60,6 +69,7 @@ pub(super) enum What {
         paths: NonZeroUsize,
     },
     /// Open and close sessions, or open them and hold them idle
+    #[command(after_help = "Example:\n  quorate bench session-storm -c 10000 --hold")]
     SessionStorm {
         #[command(flatten)]
         common: Common,
@@ -68,6 +78,7 @@ pub(super) enum What {
         hold: bool,
     },
     /// Create so many znodes, a thousand to a parent
+    #[command(after_help = "Example:\n  quorate bench fill -d 64 --count 100000")]
     Fill {
         #[command(flatten)]
         common: Common,
@@ -77,6 +88,7 @@ pub(super) enum What {
     },
     /// A server without state: the limit of this machine
     #[command(hide = true)]
+    #[command(after_help = "Example:\n  quorate bench null-server --fsync /var/tmp/null")]
     NullServer(NullArgs),
 }
 

@@ -8,6 +8,7 @@ use quorate_server::Config;
 use quorate_server::testing::TestServer;
 use quorate_server::testing::wire::WireClient;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::journal::{Fault, Journal, World};
 use crate::load::{Worker, number_of, observe, read_all};
@@ -98,22 +99,29 @@ async fn a_power_cut_during_recovery_loses_nothing_acknowledged() {
 }
 
 /// The check above can fail: on a disk whose syncs do nothing, it does.
+///
+/// Often such a disk is found out earlier: the log is damaged where it must not be, and the server
+/// refuses to start, or a session is lost. Those are panics of the run; here the judge is wanted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_lies_about_syncs_is_found_out() {
+    let mut runs = JoinSet::new();
     for seed in 0..20 {
-        let (mut server, client) = server().await;
-        server.power_failure(seed).await;
-        let mut client = WireClient::open_with(server.addr(), &client.reattach()).await;
-        let options = client.reattach();
-        client.ping().await.unwrap();
-        server.break_syncs();
-        let journal = work(client, seed).await;
-        assert_eq!(journal.acks.len(), REQUESTS);
-        server.power_failure(seed).await;
-        let mut client = WireClient::open_with(server.addr(), &options).await;
-        if journal.judge(&look(&mut client).await).is_err() {
+        runs.spawn(lie(seed));
+        if let Some(Ok(Err(fault))) = runs.join_next().await {
+            assert!(matches!(fault, Fault::Lost { .. }), "{fault}");
             return;
         }
     }
     panic!("twenty power failures with unsynced writes, and nothing was found lost");
+}
+
+async fn lie(seed: u64) -> Result<usize, Fault> {
+    let (mut server, client) = server().await;
+    let options = client.reattach();
+    server.break_syncs();
+    let journal = work(client, seed).await;
+    assert_eq!(journal.acks.len(), REQUESTS);
+    server.power_failure(seed).await;
+    let mut client = WireClient::open_with(server.addr(), &options).await;
+    journal.judge(&look(&mut client).await)
 }

@@ -211,6 +211,11 @@ impl Task {
                 self.log_close(reason);
                 return End::Now;
             }
+            if self.writing.is_empty() && line.may_pump() {
+                // The full outbox is empty again. Others first: this could go on for long.
+                tokio::task::yield_now().await;
+                continue;
+            }
             let reads = line.may_read();
             let later = line.next_look();
             tokio::select! {

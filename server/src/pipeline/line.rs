@@ -239,6 +239,20 @@ impl Line {
             && self.conn.outbox().unwritten() <= PAUSE_BYTES
     }
 
+    /// Whether [`Line::pump`] would find something to do. It stops when the outbox is full, and
+    /// nobody wakes a connection whose outbox the socket has taken in one go: it has to ask.
+    pub(crate) fn may_pump(&self) -> bool {
+        if self.sync.is_some() || self.retry {
+            return false;
+        }
+        let Some(first) = self.waiting.front() else {
+            return false;
+        };
+        let is_write = matches!(&first.what, What::Request { op, .. } if is_write(*op));
+        let outbox = self.conn.outbox();
+        (is_write || outbox.in_flight() == 0) && outbox.unwritten() <= PAUSE_BYTES
+    }
+
     /// When to look again though nothing happened on the connection.
     pub(crate) fn next_look(&self) -> Option<Duration> {
         if self.retry {

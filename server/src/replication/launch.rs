@@ -36,6 +36,7 @@ pub(super) struct Parts {
     snapshots: Arc<Snapshots>,
     state: Arc<State>,
     progress: Arc<Progress>,
+    queue: Arc<ProposeQueue>,
     machine: Machine,
     applied_term: Option<u64>,
 }
@@ -50,9 +51,11 @@ impl Parts {
         let progress = Arc::new(Progress::default());
         let state = prepared.restored.state.clone();
         let applied = prepared.restored.applied;
+        let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
         let machine = Machine::new(
             prepared.restored,
             deliver,
+            queue.clone(),
             prepared.snapshots.clone(),
             SnapshotPace {
                 requests: config.snap_count,
@@ -68,6 +71,7 @@ impl Parts {
             snapshots: prepared.snapshots,
             state,
             progress,
+            queue,
             machine,
             applied_term: applied.map(|applied| applied.leader_id.term),
         }
@@ -95,7 +99,7 @@ impl Parts {
                 return Err(StartError::Engine { cause });
             }
         };
-        let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+        let queue = self.queue;
         let read_index = Arc::new(ReadIndex::new());
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::Deliver;
 use super::entry::{EntryError, Header, invalid};
+use super::queue::{ProposeQueue, Unavailable};
 use super::snapshots::{Builder, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
@@ -117,6 +118,7 @@ pub(super) struct Machine {
     state: Arc<State>,
     /// In a mutex for `Sync` only: it is never locked.
     deliver: Mutex<Box<dyn Deliver>>,
+    queue: Arc<ProposeQueue>,
     snapshots: Arc<Snapshots>,
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
@@ -137,6 +139,7 @@ impl Machine {
     pub(super) fn new(
         restored: Restored,
         deliver: Box<dyn Deliver>,
+        queue: Arc<ProposeQueue>,
         snapshots: Arc<Snapshots>,
         pace: SnapshotPace,
         progress: Arc<Progress>,
@@ -145,6 +148,7 @@ impl Machine {
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
+            queue,
             snapshots,
             progress,
             metrics,
@@ -244,9 +248,12 @@ impl Machine {
     }
 }
 
-/// No outcome comes after this: whoever still waits for one never gets it.
+/// No outcome comes after this: whoever still waits for one never gets it. The queue refuses first,
+/// or a request could still be taken behind the word that those before it are lost, and its
+/// connection would wait for ever.
 impl Drop for Machine {
     fn drop(&mut self) {
+        self.queue.fail(Unavailable::Stopping);
         self.deliver.get_mut().lost();
     }
 }

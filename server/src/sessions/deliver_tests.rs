@@ -194,6 +194,23 @@ fn a_write_behind_a_gap_closes_its_connection() {
     assert_eq!(fate(&conn), Fate::Close(CloseReason::OutcomeUnknown));
 }
 
+/// Numbers were used again at once. An event for a connection that had just gone went to its
+/// successor, which heard it before the answer to its handshake and could not read it.
+#[test]
+fn a_new_connection_has_another_number_than_one_that_has_just_gone() {
+    let world = World::new();
+    let mut numbers = std::collections::HashSet::new();
+    for _ in 0..100 {
+        let conn = world.connection();
+        assert!(numbers.insert(conn.id), "{:?} again", conn.id);
+        world.sessions.remove(&conn);
+        assert!(world.sessions.connection(conn.id).is_none());
+    }
+    let open: Vec<_> = (0..5).map(|_| world.connection().id).collect();
+    let listed: Vec<_> = world.sessions.connections().iter().map(|c| c.id).collect();
+    assert_eq!(listed, open);
+}
+
 /// The events inside a snapshot were never made, and what became of requests inside it is
 /// unknown.
 #[test]

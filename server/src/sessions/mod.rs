@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, RwLock};
 use quorate_proto::{SessionId, Zxid};
 
@@ -69,11 +70,28 @@ pub(crate) struct Sessions {
     metrics: Arc<Metrics>,
 }
 
-/// Open connections by number; numbers are used again.
+/// Open connections by number.
+///
+/// A number is not used again before all others were: apply may still be about to tell a
+/// connection of an event that has just gone, and a successor under the same number would hear it,
+/// even before the answer to its handshake.
 #[derive(Debug, Default)]
 struct Conns {
-    slots: Vec<Option<Arc<Conn>>>,
-    free: Vec<u32>,
+    open: HashMap<ConnId, Arc<Conn>, DefaultHashBuilder>,
+    next: u32,
+}
+
+impl Conns {
+    fn free_number(&mut self) -> ConnId {
+        loop {
+            let id = ConnId(self.next);
+            self.next = self.next.wrapping_add(1);
+            // Sockets end long before 2^32.
+            if !self.open.contains_key(&id) {
+                return id;
+            }
+        }
+    }
 }
 
 impl Sessions {
@@ -104,27 +122,17 @@ impl Sessions {
     /// A connection that was just accepted.
     pub(crate) fn accept(&self, peer: SocketAddr, identities: Arc<Identities>) -> Arc<Conn> {
         let mut conns = self.conns.write();
-        let number = conns.free.pop().unwrap_or_else(|| {
-            conns.slots.push(None);
-            u32::try_from(conns.slots.len() - 1).expect("sockets end long before 2^32")
-        });
-        let conn = Arc::new(Conn::new(
-            ConnId(number),
-            peer,
-            identities,
-            self.budget.clone(),
-        ));
+        let id = conns.free_number();
+        let conn = Arc::new(Conn::new(id, peer, identities, self.budget.clone()));
         conn.stats
             .established_ms
             .store(self.clock.wall_ms(), Ordering::Relaxed);
-        if let Some(slot) = conns.slots.get_mut(number as usize) {
-            *slot = Some(conn.clone());
-        }
+        conns.open.insert(id, conn.clone());
         self.metrics.connections.add(1);
         conn
     }
 
-    /// A connection whose task is done: its watches and its number are free again. The session
+    /// A connection whose task is done: its watches go with it. The session
     /// stays until it is closed or silent for its timeout.
     pub(crate) fn remove(&self, conn: &Arc<Conn>) {
         // Closed before it is unbound: an attach that is being applied either sees this, or binds
@@ -147,9 +155,7 @@ impl Sessions {
         }
         self.watches.remove_connection(conn.id);
         let mut conns = self.conns.write();
-        if let Some(slot) = conns.slots.get_mut(conn.id.0 as usize) {
-            *slot = None;
-            conns.free.push(conn.id.0);
+        if conns.open.remove(&conn.id).is_some() {
             self.metrics.connections.add(-1);
         }
     }
@@ -183,14 +189,16 @@ impl Sessions {
         self.by_session.read().get(&session).cloned()
     }
 
-    /// Every open connection.
+    /// Every open connection, in the order of their numbers.
     pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
-        self.conns.read().slots.iter().flatten().cloned().collect()
+        let mut open: Vec<_> = self.conns.read().open.values().cloned().collect();
+        open.sort_unstable_by_key(|conn| conn.id);
+        open
     }
 
     /// A connection by its number.
     pub(crate) fn connection(&self, id: ConnId) -> Option<Arc<Conn>> {
-        self.conns.read().slots.get(id.0 as usize)?.clone()
+        self.conns.read().open.get(&id).cloned()
     }
 
     /// Closes every connection.

@@ -25,7 +25,7 @@ use quorate_proto::EventType;
 use self::slot::Shard;
 use crate::lock_order::{Ordered, Rank};
 
-/// A connection of this server, for as long as it is open. Numbers are used again.
+/// A connection of this server, for as long as it is open.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct ConnId(pub(crate) u32);
 
@@ -133,7 +133,7 @@ impl Watches {
         !removed.is_empty()
     }
 
-    /// Takes everything away that a connection holds. Its number may be used again afterwards.
+    /// Takes everything away that a connection holds.
     pub(crate) fn remove_connection(&self, conn: ConnId) {
         for shard in &self.shards {
             let recursive = held(shard).remove_connection(&self.hasher, conn);

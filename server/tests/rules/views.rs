@@ -1,14 +1,17 @@
 //! What replies say of the state they show: zxids (R4), reads of several znodes and recursive
 //! watches at one point of the log (R5).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
-use quorate_proto::{AddWatchMode, CreateMode, ErrorCode, EventType, OpCode, Xid, Zxid};
+use quorate_proto::multi::MultiRequest;
+use quorate_proto::{
+    AddWatchMode, CreateMode, ErrorCode, EventType, OpCode, Request, WatcherType, Xid, Zxid,
+};
 use quorate_server::testing::TestServer;
 use quorate_server::testing::wire::{OpOutcome, WireClient};
 
-use crate::support::{Told, create_op, delete_op, number, read_op, reply_to, set, set_op};
+use crate::support::{Told, create_op, delete_op, get, number, read_op, reply_to, set, set_op};
 
 /// Runs `writes`, and `reader` time and again until they are done.
 async fn while_writing(
@@ -43,6 +46,7 @@ async fn zxids_never_fall_and_no_data_is_newer_than_its_header() {
     for path in &paths {
         setup.create(path, b"").await.unwrap();
     }
+    setup.create("/quiet", b"").await.unwrap();
     let writer = async || {
         let mut client = WireClient::open(server.addr()).await;
         let mut told = Told::nothing();
@@ -69,6 +73,14 @@ async fn zxids_never_fall_and_no_data_is_newer_than_its_header() {
         let ops = paths.iter().map(|path| read_op(path)).collect();
         client.multi_read(ops).await.unwrap();
         told.hears(client.last_header().zxid);
+        // Together: the first may see a change that is not through yet, the second sees none.
+        for _ in 0..20 {
+            client.submit(&get(&paths[0], false)).await;
+            client.submit(&get("/quiet", false)).await;
+        }
+        for _ in 0..40 {
+            told.hears(client.reply().await.header.zxid);
+        }
         client.ping().await.unwrap();
         told.hears(client.last_header().zxid);
     };
@@ -92,7 +104,7 @@ async fn a_refusal_behind_writes_has_the_zxid_of_its_turn() {
         xids.push(malformed);
     }
     // Everything is read before anything is answered.
-    client.submit(&quorate_proto::Request::Ping).await;
+    client.submit(&Request::Ping).await;
     reply_to(&mut client, Xid::PING).await;
     server.resume_disk();
     for xid in xids {
@@ -188,45 +200,57 @@ async fn ephemerals_are_listed_at_one_zxid() {
 
 #[tokio::test]
 async fn a_recursive_watch_hears_every_change_above_the_zxid_of_its_reply() {
-    const LAST: &str = "/top/last";
     let server = TestServer::start().await;
     let mut writer = WireClient::open(server.addr()).await;
     writer.create("/top", b"").await.unwrap();
-    let done = AtomicBool::new(false);
+    let (done, watching) = (AtomicBool::new(false), AtomicUsize::new(3));
     let writes = async {
         let mut created = Vec::new();
-        for round in 0..100 {
-            let paths: Vec<_> = (0..10).map(|n| format!("/top/r{round}n{n}")).collect();
-            let ops = paths.iter().map(|p| create_op(p, CreateMode::Persistent));
-            writer.multi(ops.collect()).await.unwrap();
-            let zxid = writer.last_header().zxid;
-            created.extend(paths.into_iter().map(|path| (zxid, path)));
+        for batch in 0..40 {
+            let paths: Vec<_> = (0..100).map(|n| format!("/top/b{batch}n{n}")).collect();
+            for paths in paths.chunks(10) {
+                let ops = paths.iter().map(|p| create_op(p, CreateMode::Persistent));
+                let ops = ops.collect();
+                writer.submit(&Request::Multi(MultiRequest { ops })).await;
+            }
+            for paths in paths.chunks(10) {
+                let zxid = writer.reply().await.header.zxid;
+                created.extend(paths.iter().map(|path| (zxid, path.clone())));
+            }
         }
         done.store(true, Ordering::Relaxed);
-        writer.create(LAST, b"").await.unwrap();
+        // Whoever has armed a watch still waits for something to hear.
+        while watching.load(Ordering::Relaxed) > 0 {
+            let path = format!("/top/{}", created.len());
+            writer.create(&path, b"").await.unwrap();
+            created.push((writer.last_header().zxid, path));
+        }
         created
     };
     let watcher = async || {
+        let recursive = AddWatchMode::PersistentRecursive;
+        let mut client = WireClient::open(server.addr()).await;
         let mut heard = Vec::new();
-        while !done.load(Ordering::Relaxed) && heard.len() < 40 {
-            let mut client = WireClient::open(server.addr()).await;
-            let recursive = AddWatchMode::PersistentRecursive;
+        while !done.load(Ordering::Relaxed) {
             client.add_watch("/top", recursive).await.unwrap();
-            heard.push((client.last_header().zxid, client));
+            let armed_at = client.last_header().zxid;
+            let first = client.event().await;
+            heard.push((armed_at, first));
+            let any = WatcherType::Any;
+            client.remove_watches("/top", any).await.unwrap();
+            client.events();
         }
+        watching.fetch_sub(1, Ordering::Relaxed);
         heard
     };
-    let (created, first, second) = tokio::join!(writes, watcher(), watcher());
-    for (armed_at, mut client) in first.into_iter().chain(second) {
-        let missed = created.iter().filter(|(zxid, _)| *zxid > armed_at);
-        for (zxid, path) in missed {
-            let event = client.event().await;
-            assert_eq!((event.zxid, &event.path), (*zxid, path));
-            assert_eq!(event.kind, EventType::NodeCreated);
-        }
-        // Its last event may have come between the last round and the last znode.
-        if armed_at < created.last().unwrap().0 {
-            assert_eq!(client.event().await.path, LAST);
-        }
+    let (created, heard) = tokio::join!(writes, join_all((0..3).map(|_| watcher())));
+    for (armed_at, first) in heard.into_iter().flatten() {
+        let due = created.iter().find(|(zxid, _)| *zxid > armed_at).unwrap();
+        assert_eq!(
+            (first.zxid, &first.path),
+            (due.0, &due.1),
+            "armed at {armed_at}"
+        );
+        assert_eq!(first.kind, EventType::NodeCreated);
     }
 }
