@@ -6,8 +6,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "a test that cannot set up its world should fail; the figures are for people"
 )]
 

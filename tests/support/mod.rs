@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::allow_attributes,
     reason = "a test that cannot set up its world should fail"
 )]
 #![allow(dead_code, reason = "no test binary uses all of it")]

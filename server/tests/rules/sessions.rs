@@ -149,8 +149,10 @@ async fn a_handshake_is_zookeepers_with_our_mark_in_the_password() {
     first.ping().await.unwrap();
     let opened_at = first.last_header().zxid;
     assert_eq!(session.0, (1 << 56) | opened_at.0);
-    let mut options = ConnectOptions::default();
-    options.read_only = None;
+    let options = ConnectOptions {
+        read_only: None,
+        ..ConnectOptions::default()
+    };
     let (_, old) = WireClient::connect(server.addr(), &options).await;
     assert!(
         matches!(old, Handshake::Accepted { raw_len: 36, password: other, .. } if other != password)

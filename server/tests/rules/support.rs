@@ -5,7 +5,7 @@ use quorate_proto::request::{Create, PathVersion, PathWatch, SetData};
 use quorate_proto::{AclRef, CreateMode, Perms, Request, Version, Xid, Zxid};
 use quorate_server::testing::wire::{Frame, Response, WireClient};
 
-pub fn open_create<'a>(path: &'a str, data: &'a [u8], mode: CreateMode) -> Create<'a> {
+pub(crate) fn open_create<'a>(path: &'a str, data: &'a [u8], mode: CreateMode) -> Create<'a> {
     Create {
         path: path.into(),
         data: Some(data),
@@ -18,11 +18,11 @@ pub fn open_create<'a>(path: &'a str, data: &'a [u8], mode: CreateMode) -> Creat
     }
 }
 
-pub fn create(path: &str, mode: CreateMode) -> Request<'_> {
+pub(crate) fn create(path: &str, mode: CreateMode) -> Request<'_> {
     Request::Create(open_create(path, b"", mode))
 }
 
-pub fn create_op(path: &str, mode: CreateMode) -> MultiOp<'_> {
+pub(crate) fn create_op(path: &str, mode: CreateMode) -> MultiOp<'_> {
     MultiOp::Create(open_create(path, b"", mode))
 }
 
@@ -33,11 +33,11 @@ fn watched(path: &str, watch: bool) -> PathWatch<'_> {
     }
 }
 
-pub fn get(path: &str, watch: bool) -> Request<'_> {
+pub(crate) fn get(path: &str, watch: bool) -> Request<'_> {
     Request::GetData(watched(path, watch))
 }
 
-pub fn read_op(path: &str) -> MultiReadOp<'_> {
+pub(crate) fn read_op(path: &str) -> MultiReadOp<'_> {
     MultiReadOp::GetData(watched(path, false))
 }
 
@@ -49,11 +49,11 @@ fn setting<'a>(path: &'a str, data: &'a [u8]) -> SetData<'a> {
     }
 }
 
-pub fn set<'a>(path: &'a str, data: &'a [u8]) -> Request<'a> {
+pub(crate) fn set<'a>(path: &'a str, data: &'a [u8]) -> Request<'a> {
     Request::SetData(setting(path, data))
 }
 
-pub fn set_op<'a>(path: &'a str, data: &'a [u8]) -> MultiOp<'a> {
+pub(crate) fn set_op<'a>(path: &'a str, data: &'a [u8]) -> MultiOp<'a> {
     MultiOp::SetData(setting(path, data))
 }
 
@@ -64,28 +64,28 @@ fn deleting(path: &str) -> PathVersion<'_> {
     }
 }
 
-pub fn delete(path: &str) -> Request<'_> {
+pub(crate) fn delete(path: &str) -> Request<'_> {
     Request::Delete(deleting(path))
 }
 
-pub fn delete_op(path: &str) -> MultiOp<'_> {
+pub(crate) fn delete_op(path: &str) -> MultiOp<'_> {
     MultiOp::Delete(deleting(path))
 }
 
 /// The next reply, which must be to `xid`.
-pub async fn reply_to(client: &mut WireClient, xid: Xid) -> Response {
+pub(crate) async fn reply_to(client: &mut WireClient, xid: Xid) -> Response {
     let response = client.reply().await;
     assert_eq!(response.header.xid, xid, "replies are out of order");
     response
 }
 
 /// The number in a znode that tests count in.
-pub fn number(data: Option<Vec<u8>>) -> u64 {
+pub(crate) fn number(data: Option<Vec<u8>>) -> u64 {
     String::from_utf8(data.unwrap()).unwrap().parse().unwrap()
 }
 
 /// Frames until the connection ends.
-pub async fn rest(client: &mut WireClient) -> Vec<Frame> {
+pub(crate) async fn rest(client: &mut WireClient) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some(frame) = client.next().await {
         frames.push(frame);
@@ -94,14 +94,14 @@ pub async fn rest(client: &mut WireClient) -> Vec<Frame> {
 }
 
 /// Follows the zxids that one connection is told: they never fall (R4).
-pub struct Told(Zxid);
+pub(crate) struct Told(Zxid);
 
 impl Told {
-    pub fn nothing() -> Told {
+    pub(crate) fn nothing() -> Told {
         Told(Zxid::ZERO)
     }
 
-    pub fn hears(&mut self, zxid: Zxid) {
+    pub(crate) fn hears(&mut self, zxid: Zxid) {
         assert!(zxid >= self.0, "told {zxid} after {}", self.0);
         self.0 = zxid;
     }
