@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example embedded -- 127.0.0.1:2181 ./quorate-data`
 
+#![expect(clippy::print_stdout, reason = "a program that talks to a person")]
+
 use std::error::Error;
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
 //! `quorate bench`: measures any server of the ZooKeeper protocol.
 //!
-//! The way of one run: [`admin`] makes the znodes that the preset needs, [`run`] opens the
+//! The way of one run: [`admin`] makes the znodes that the preset needs, [`mod@run`] opens the
 //! connections on one or more threads and names the window of time that counts, each thread
 //! [drives](drive) a [`workload`] over a [`net`], the [`record`]s are merged and
 //! [reported](report). [`null`] is the other end: a server without state that says what this

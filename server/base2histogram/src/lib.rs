@@ -128,10 +128,6 @@ impl AsciiChart {
 
     /// With one more histogram.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "the interface that is stood in for"
-    )]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram) -> AsciiChart {
         self.0.push((name.into(), histogram));
         self

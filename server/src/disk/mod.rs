@@ -59,8 +59,6 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Returns once all that was written is on stable storage. After an error nothing is known
     /// about what reached it, and a retry proves nothing: treat it as fatal.
     fn sync_data(&self) -> io::Result<()>;
-    /// Cuts or grows (with zeros) the file.
-    fn set_len(&self, len: u64) -> io::Result<()>;
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
 }

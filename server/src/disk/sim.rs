@@ -102,6 +102,7 @@ impl SimDisk {
     }
 
     /// Syncs of file content so far.
+    #[cfg(test)]
     pub(crate) fn syncs(&self) -> u64 {
         self.world().counts.syncs
     }
@@ -113,6 +114,7 @@ impl SimDisk {
     }
 
     /// The `n`th write from now (1 = the next) fails with an I/O error.
+    #[cfg(test)]
     pub(crate) fn fail_write(&self, n: u64) {
         let mut world = self.world();
         world.faults.fail_write = Some(world.counts.writes + n);
@@ -141,6 +143,7 @@ impl SimDisk {
     }
 
     /// Syncs that wait for the end of a stall.
+    #[cfg(test)]
     pub(crate) fn syncs_waiting(&self) -> u64 {
         self.world().faults.waiting
     }
@@ -192,7 +195,16 @@ impl SimDisk {
         }
     }
 
+    /// Cuts or grows (with zeros) a file; as uncertain as a write until it is synced.
+    #[cfg(test)]
+    pub(crate) fn set_len(&self, path: &Path, len: u64) {
+        let mut world = self.world();
+        let id = world.names[path];
+        world.file(id).set_len(len);
+    }
+
     /// Flips bits of one stored byte, as rot does.
+    #[cfg(test)]
     pub(crate) fn flip(&self, path: &Path, offset: u64, bits: u8) {
         let mut world = self.world();
         let id = world.names[path];
@@ -520,13 +532,6 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut world = self.disk.world();
-        let cut = world.operate()?;
-        world.file(self.id).set_len(len);
-        if cut { Err(power_is_gone()) } else { Ok(()) }
-    }
-
     fn len(&self) -> io::Result<u64> {
         let mut world = self.disk.world();
         world.powered()?;
@@ -597,8 +602,8 @@ mod tests {
         disk.sync_dir(Path::new("d")).unwrap();
         file.write_at(&[1; 1000], 0).unwrap();
         file.sync_data().unwrap();
-        file.set_len(10).unwrap();
-        file.set_len(600).unwrap();
+        disk.set_len(Path::new("d/f"), 10);
+        disk.set_len(Path::new("d/f"), 600);
         assert_eq!(
             &content(&disk, "d/f").unwrap()[..12],
             [[1; 6], [1, 1, 1, 1, 0, 0]].concat()

@@ -208,6 +208,12 @@ impl Server {
         self.replication.state().tree().digest()
     }
 
+    /// Writes a snapshot now.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn snapshot(&self) -> Result<(), crate::replication::SnapshotFailed> {
+        self.replication.snapshot().await
+    }
+
     /// Ends a session as if its client had been silent for its timeout, and returns when that is
     /// applied: its ephemerals are gone, its connection is closed.
     #[cfg(feature = "testing")]

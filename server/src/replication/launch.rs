@@ -145,6 +145,7 @@ impl Parts {
             state: self.state,
             queue,
             log: self.log,
+            #[cfg(any(test, feature = "testing"))]
             snapshots: self.snapshots,
             read_index,
             health: healthy,

@@ -47,6 +47,7 @@ use self::files::Claim;
 use self::launch::Parts;
 pub(crate) use self::queue::{ProposeQueue, Refused, Unavailable};
 use self::read_index::ReadIndex;
+#[cfg(any(test, feature = "testing"))]
 use self::snapshots::Snapshots;
 pub(crate) use self::start::StartError;
 use self::start::Surroundings;
@@ -92,13 +93,6 @@ pub(crate) enum Health {
     Broken { cause: String },
 }
 
-/// The newest entry of the log, for those who report it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LastLog {
-    pub(crate) term: u64,
-    pub(crate) index: u64,
-}
-
 /// The replication of one server. Stop it with [`Replication::stop`]; dropped, it ends as a
 /// killed process would.
 pub(crate) struct Replication {
@@ -106,6 +100,7 @@ pub(crate) struct Replication {
     state: Arc<State>,
     queue: Arc<ProposeQueue>,
     log: Arc<Log>,
+    #[cfg(any(test, feature = "testing"))]
     snapshots: Arc<Snapshots>,
     read_index: Arc<ReadIndex>,
     health: watch::Receiver<Health>,
@@ -194,27 +189,16 @@ impl Replication {
         self.read_index.wait().await
     }
 
-    /// Whether this server leads with the consent of a quorum. What it renews now, no later
-    /// leader can have expired.
-    pub(crate) fn lease_ok(&self) -> bool {
-        *self.health.borrow() == Health::Serving && self.raft.is_leader()
-    }
-
     /// The current term.
     pub(crate) fn term(&self) -> u64 {
         self.raft.metrics().borrow_watched().current_term
-    }
-
-    /// The newest entry of the log; `None` before the first.
-    pub(crate) fn last_log(&self) -> Option<LastLog> {
-        let (term, index) = self.log.state().last?;
-        Some(LastLog { term, index })
     }
 
     /// Writes a snapshot of what is applied now, unless there is one, and purges the log.
     ///
     /// # Errors
     /// Why there is none: the server stopped, or the file could not be written.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn snapshot(&self) -> Result<(), SnapshotFailed> {
         let wanted = self.raft.metrics().borrow_watched().last_applied;
         let mut attempts = self.snapshots.attempts();
@@ -280,12 +264,16 @@ impl Drop for Replication {
 }
 
 /// A snapshot that was asked for was not written.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SnapshotFailed {
-    /// The engine has stopped.
+pub enum SnapshotFailed {
+    /// The server has stopped.
     #[error("no snapshot: the server has stopped")]
     Stopped,
     /// The file could not be written.
     #[error("the snapshot cannot be written: {cause}")]
-    Write { cause: Arc<str> },
+    Write {
+        /// What the disk said.
+        cause: Arc<str>,
+    },
 }

@@ -240,7 +240,8 @@ impl ProposeQueue {
     }
 
     /// Bytes waiting and in flight.
-    pub(crate) fn held_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
         self.inner.lock().held
     }
 

@@ -8,7 +8,7 @@ use quorate_proto::{Acl, Zxid};
 use super::fault::{Fault, FileFault};
 use super::load::SnapshotVisitor;
 use super::record::{NodeView, SessionRecord, SnapshotMeta};
-use super::store::{LoadError, LogReach, SnapshotName, SnapshotStore};
+use super::store::{SnapshotName, SnapshotStore};
 use super::write::SnapshotWriter;
 use crate::tree::{AclHandle, Capture, PersistedStat, State, StateBuilder};
 
@@ -59,21 +59,9 @@ impl SnapshotStore {
         Ok(name)
     }
 
-    /// The state of the newest snapshot that can be used, see [`SnapshotStore::load_newest`].
+    /// The state of one snapshot.
     ///
     /// With `check_digest` a tree that is not the one that was captured counts as damage.
-    ///
-    /// # Errors
-    /// See [`LoadError`].
-    pub(crate) fn load_newest_state(
-        &self,
-        log: Option<LogReach>,
-        check_digest: bool,
-    ) -> Result<Option<LoadedState>, LoadError> {
-        self.load_newest(log, |store, name| store.load_state(name, check_digest))
-    }
-
-    /// The state of one snapshot.
     ///
     /// # Errors
     /// What is wrong with the file.

@@ -7,4 +7,6 @@
 mod server;
 pub mod wire;
 
+pub use crate::replication::SnapshotFailed;
+
 pub use self::server::{NoSession, TestServer, TestServerBuilder};

@@ -16,6 +16,7 @@ use crate::disk::SharedDisk;
 use crate::disk::real::RealDisk;
 use crate::disk::sim::SimDisk;
 use crate::node::{Server, StartError};
+use crate::replication::SnapshotFailed;
 
 /// There is no such session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -87,6 +88,7 @@ impl TestServerBuilder {
     ///
     /// # Errors
     /// [`StartError`] if it does not come up.
+    #[expect(clippy::missing_panics_doc, reason = "the address is set here")]
     pub async fn try_start(mut self) -> Result<TestServer, StartError> {
         self.config.client_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let storage = if self.in_directory {
@@ -144,11 +146,12 @@ impl TestServer {
 
     /// To start one that differs.
     pub fn builder() -> TestServerBuilder {
-        let mut config = Config::default();
-        // Tests open what they like.
-        config.max_client_cnxns = 0;
         TestServerBuilder {
-            config,
+            config: Config {
+                // Tests open what they like.
+                max_client_cnxns: 0,
+                ..Config::default()
+            },
             directory: None,
             in_directory: false,
         }
@@ -264,6 +267,17 @@ impl TestServer {
     pub fn tree_digest(&self) -> u64 {
         let server = self.server.as_ref().expect("the server runs");
         server.tree_digest()
+    }
+
+    /// Writes a snapshot of what is applied now, unless there is one, and purges the log.
+    ///
+    /// # Errors
+    /// [`SnapshotFailed`] if the server is stopped, or the file could not be written.
+    pub async fn snapshot(&self) -> Result<(), SnapshotFailed> {
+        match &self.server {
+            Some(server) => server.snapshot().await,
+            None => Err(SnapshotFailed::Stopped),
+        }
     }
 
     fn disk(&self) -> &SimDisk {

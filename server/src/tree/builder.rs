@@ -6,7 +6,7 @@
 use quorate_proto::{Acl, SessionId, Zxid};
 
 use super::acls::{AclList, OPEN};
-use super::commit::{recount, size};
+use super::commit::size;
 use super::core::Core;
 use super::node::{Node, Owner, PATH_BYTES_MAX, Parts, PersistedStat};
 use super::path;
@@ -39,7 +39,6 @@ pub(crate) struct AclHandle(AclList);
 pub(crate) struct StateBuilder {
     shared: Shared,
     key: [u8; 32],
-    recount: bool,
 }
 
 impl StateBuilder {
@@ -47,7 +46,6 @@ impl StateBuilder {
         StateBuilder {
             shared: Shared::new(Core::default()),
             key,
-            recount: false,
         }
     }
 
@@ -64,12 +62,6 @@ impl StateBuilder {
     /// A live session.
     pub(crate) fn session(&mut self, id: SessionId, session: SessionInfo) {
         self.shared.core_mut().sessions.insert(id, session);
-    }
-
-    /// Counts the usage of every quota anew, as ZooKeeper does when it loads. For imports only:
-    /// servers that load must agree with servers that do not.
-    pub(crate) fn recount_quotas(&mut self) {
-        self.recount = true;
     }
 
     /// Stores a list once, for [`StateBuilder::node`].
@@ -192,7 +184,6 @@ impl StateBuilder {
 
     fn add_indexes(&mut self) {
         let mut core = std::mem::take(self.shared.core_mut());
-        let mut stats = Vec::new();
         for at in 0..SHARDS {
             let shard = self.shared.read_shard(at);
             for node in shard.nodes() {
@@ -207,17 +198,9 @@ impl StateBuilder {
                         core.reap.update(node.path(), None, Due::of(node, family));
                     }
                 }
-                match QuotaNode::at(node.path()) {
-                    Some(QuotaNode::Limits(prefix)) => core.quotas.add(prefix),
-                    Some(QuotaNode::Stats(prefix)) => stats.push(prefix.to_owned()),
-                    None => {}
+                if let Some(QuotaNode::Limits(prefix)) = QuotaNode::at(node.path()) {
+                    core.quotas.add(prefix);
                 }
-            }
-        }
-        if self.recount {
-            let zxid = Zxid(core.zxid);
-            for prefix in &stats {
-                recount(&self.shared, &mut core, zxid, prefix);
             }
         }
         *self.shared.core_mut() = core;

@@ -11,7 +11,6 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use quorate_proto::{Acl, SessionId, Zxid};
 
-use super::acls::AclList;
 use super::core::Totals;
 use super::node::{Family, Node, PersistedStat};
 use super::sessions::{SESSION_SHARDS, SessionInfo};
@@ -182,6 +181,7 @@ impl Capture {
     }
 
     /// How many znodes all sections hold.
+    #[cfg(test)]
     pub(crate) fn node_count(&self) -> u64 {
         self.totals.nodes
     }
@@ -219,16 +219,6 @@ impl CapturedNode {
     /// Its access control list.
     pub(crate) fn acl(&self) -> &[Acl] {
         self.node.acl()
-    }
-
-    /// The same number for znodes whose list is stored once for all of them: for telling lists
-    /// apart quickly, while the capture lives.
-    pub(crate) fn acl_address(&self) -> usize {
-        Arc::as_ptr(self.acl_handle()).addr()
-    }
-
-    fn acl_handle(&self) -> &AclList {
-        self.node.acl_list()
     }
 
     /// Its Stat, as a snapshot stores it.

@@ -13,7 +13,6 @@
 //! whoever needs several to agree holds [`Tree::gate`].
 
 #![warn(clippy::wildcard_enum_match_arm)]
-#![expect(dead_code, unused_imports, reason = "used once the request path joins")]
 
 mod acls;
 mod builder;
@@ -43,8 +42,7 @@ pub(crate) use builder::{AclHandle, LoadError, StateBuilder};
 pub(crate) use caller::{Caller, CallerBuf};
 pub(crate) use capture::{Capture, CapturedNode};
 pub(crate) use codec::CodecError;
-pub(crate) use names::NamesIter;
 pub(crate) use node::PersistedStat;
 pub(crate) use sessions::SessionInfo;
 pub(crate) use state::{ChangeSink, State};
-pub(crate) use store::{GateGuard, NodeRef, ReadGuard, Tree};
+pub(crate) use store::NodeRef;

@@ -6,7 +6,6 @@
 //! counter, `pzxid`, names) is kept apart in a [`Family`], so that a create does not copy its
 //! parent.
 
-use bytes::Bytes;
 use quorate_proto::{Acl, Stat};
 use triomphe::ThinArc;
 
@@ -239,18 +238,6 @@ impl Node {
         self.data_range().len()
     }
 
-    /// Its data as an owner of its own, without a copy.
-    pub(super) fn data_bytes(&self) -> Option<Bytes> {
-        struct Data(Node);
-        impl AsRef<[u8]> for Data {
-            fn as_ref(&self) -> &[u8] {
-                self.0.data().unwrap_or_default()
-            }
-        }
-        self.data()?;
-        Some(Bytes::from_owner(Data(self.clone())))
-    }
-
     pub(super) fn acl(&self) -> &[Acl] {
         &self.header().acl
     }
@@ -392,7 +379,7 @@ mod tests {
                 (back.version, back.aversion, back.owner),
                 (parts.version, parts.aversion, parts.owner)
             );
-            assert_eq!(node.data_bytes().as_deref(), data);
+            assert_eq!(node.data(), data);
         }
     }
 

@@ -59,11 +59,13 @@ impl State {
     }
 
     /// Which rules of apply are in force.
+    #[cfg(test)]
     pub(crate) fn level(&self) -> u32 {
         self.shared().read_gate().level
     }
 
     /// What makes session passwords; part of a snapshot.
+    #[cfg(test)]
     pub(crate) fn cluster_key(&self) -> [u8; 32] {
         self.key
     }

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use quorate_proto::{Acl, Stat, Zxid};
 
 use super::core::Core;
 use super::names::NamesIter;
-use super::node::{Family, Node, PersistedStat};
+use super::node::{Family, Node};
 use super::path::ROOT;
 use super::shard::{Parent, Shard};
 use crate::lock_order::{Ordered, Rank};
@@ -289,19 +288,9 @@ impl<'a> NodeRef<'a> {
         self.node.data()
     }
 
-    /// Its data without a copy, to be kept longer than the guard. Pays off for large data.
-    pub(crate) fn data_bytes(&self) -> Option<Bytes> {
-        self.node.data_bytes()
-    }
-
     /// Its access control list.
     pub(crate) fn acl(&self) -> &'a [Acl] {
         self.node.acl()
-    }
-
-    /// How many children it has.
-    pub(crate) fn num_children(&self) -> u32 {
-        self.parent.map_or(0, |parent| parent.names().len())
     }
 
     /// The names of its children, sorted by their bytes.
@@ -311,7 +300,8 @@ impl<'a> NodeRef<'a> {
     }
 
     /// What a snapshot keeps of its Stat.
-    pub(crate) fn persisted(&self) -> PersistedStat {
+    #[cfg(test)]
+    pub(crate) fn persisted(&self) -> super::node::PersistedStat {
         self.node.persisted(self.family())
     }
 }

@@ -324,7 +324,7 @@ fn garbage_is_refused_or_ends_the_log_and_is_never_an_entry() {
         let file = disk.open(&path).unwrap();
         file.write_at(&garbage, start as u64).unwrap();
         if rng.random_bool(0.3) {
-            file.set_len(rng.random_range(0..all.len() as u64)).unwrap();
+            disk.set_len(&path, rng.random_range(0..all.len() as u64));
         }
         if let Ok(log) = open_with(&disk, options()) {
             let found = read_all(&log);

@@ -153,51 +153,6 @@ fn what_is_no_tree_is_not_loaded() {
     assert!(matches!(builder.finish(), Err(LoadError::Orphan { path }) if path == "/b/c"));
 }
 
-#[test]
-fn imported_quotas_are_counted_anew_and_own_ones_kept() {
-    let mut world = World::new();
-    for path in [
-        "/q",
-        "/q/a",
-        "/zookeeper/quota/q",
-        "/zookeeper/quota/q/zookeeper_limits",
-    ] {
-        world.create(path).unwrap();
-    }
-    const STATS: &str = "/zookeeper/quota/q/zookeeper_stats";
-    world.create(STATS).unwrap();
-    world.changed(set(STATS, "count=50,bytes=50", -1)).unwrap();
-    let load = |recount| {
-        let mut capture = world.state.capture();
-        let mut builder = State::builder([0; 32]);
-        if recount {
-            builder.recount_quotas();
-        }
-        while let Some(section) = capture.next_section() {
-            for node in section {
-                let acl = builder.acl(node.acl());
-                builder
-                    .node(node.path(), node.data(), &acl, &node.stat())
-                    .unwrap();
-            }
-        }
-        builder.finish().unwrap()
-    };
-    let text = |state: &State| {
-        let guard = state.tree().read(STATS);
-        String::from_utf8(guard.node().unwrap().data().unwrap().to_vec()).unwrap()
-    };
-    assert_eq!(text(&load(true)), "count=2,bytes=8");
-    assert_eq!(text(&load(false)), "count=50,bytes=50");
-    let mut loaded = World::of(load(true));
-    loaded.create("/q/b").unwrap();
-    assert_eq!(
-        loaded.text(STATS),
-        "count=3,bytes=12",
-        "the quota is active"
-    );
-}
-
 /// R5: whoever holds the gate sees all of a multi or none of it.
 #[test]
 fn no_reader_behind_the_gate_sees_half_a_multi() {
