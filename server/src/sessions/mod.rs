@@ -58,6 +58,7 @@ pub(crate) struct Sessions {
     pub(crate) live: Mutex<Live>,
     /// Digests of the tree, as `hash` shows them: one every [`DIGEST_EVERY`] zxids.
     pub(crate) digests: Mutex<VecDeque<(Zxid, u64)>>,
+    /// Apply holds it around the table of watches, so nobody takes it under that.
     conns: RwLock<Conns>,
     by_session: RwLock<HashMap<SessionId, Arc<Conn>>>,
     handshakes: Mutex<HashMap<u64, Handshake>>,
@@ -74,6 +75,12 @@ pub(crate) struct Sessions {
 struct Conns {
     slots: Vec<Option<Arc<Conn>>>,
     free: Vec<u32>,
+}
+
+impl Conns {
+    fn get(&self, id: ConnId) -> Option<&Arc<Conn>> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
 }
 
 impl Sessions {
@@ -185,14 +192,16 @@ impl Sessions {
         self.by_session.read().get(&session).cloned()
     }
 
+    /// The session of every open connection, [`SessionId::NONE`] before its handshake.
+    pub(crate) fn sessions_by_connection(&self) -> HashMap<ConnId, SessionId> {
+        let conns = self.conns.read();
+        let open = conns.slots.iter().flatten();
+        open.map(|conn| (conn.id, conn.session())).collect()
+    }
+
     /// Every open connection.
     pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
         self.conns.read().slots.iter().flatten().cloned().collect()
-    }
-
-    /// A connection by its number.
-    pub(crate) fn connection(&self, id: ConnId) -> Option<Arc<Conn>> {
-        self.conns.read().slots.get(id.0 as usize)?.clone()
     }
 
     /// Closes every connection.
