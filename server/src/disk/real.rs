@@ -16,12 +16,13 @@ pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        // Data, hashes of passwords, and the key that makes the passwords of sessions: for the
+        // server's own user.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -182,6 +183,18 @@ mod tests {
         assert_eq!(file.len().unwrap(), 8);
         RealDisk.remove(&deep.join("y")).unwrap();
         assert_eq!(RealDisk.list(&deep).unwrap(), []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_created_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        drop(RealDisk.create(&path).unwrap());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -135,6 +136,11 @@ impl Server {
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
         let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
         tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        let (health, waiting) = (replication.health(), sessions.clone());
+        tasks.spawn_on(
+            abandon_at_the_end(health, waiting, stop.clone()),
+            runtimes.raft(),
+        );
         Ok(Server {
             client_addr,
             replication,
@@ -222,5 +228,21 @@ impl Server {
         session: quorate_proto::SessionId,
     ) -> Result<(), crate::testing::NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
+    }
+}
+
+/// Closes whoever waits for an outcome when the log takes no more.
+///
+/// Apply does so when it ends, but a request may be taken between that and the closing of the
+/// queue: nobody would tell its client. This comes behind the closing.
+async fn abandon_at_the_end(
+    mut health: watch::Receiver<Health>,
+    sessions: Arc<Sessions>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // An error says that the watchdog is gone, and with it the log.
+        _ = health.wait_for(|health| *health != Health::Serving) => sessions.abandon_writes(),
     }
 }

@@ -56,9 +56,19 @@ impl Periodic {
                 .next_ms()
                 .map(Duration::from_millis);
             let wait = next.map_or(self.tick, |at| at.saturating_sub(now).min(self.tick));
+            let wait = wait.max(Duration::from_millis(1));
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.clock.monotonic() > now + wait + self.tick {
+                // This process stood still. What its clients said meanwhile is not read yet, and
+                // must not count as silence.
+                tracing::warn!("stood still: sessions are judged a tick later");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(self.tick) => {}
+                }
             }
             for Overdue {
                 session,

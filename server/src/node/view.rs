@@ -21,7 +21,6 @@ use crate::connection::FourLetter;
 use crate::metrics::Metrics;
 use crate::replication::{Health, Replication};
 use crate::sessions::{Conn, PAUSE_BYTES, Sessions, millis};
-use crate::watches::ConnId;
 
 /// One server, seen from outside.
 pub(super) struct View {
@@ -87,12 +86,6 @@ impl View {
                 latency_max_ms: load(&stats.max_latency_ms),
             }),
         }
-    }
-
-    fn session_of(&self, id: ConnId) -> SessionId {
-        self.sessions
-            .connection(id)
-            .map_or(SessionId::NONE, |conn| conn.session())
     }
 }
 
@@ -176,9 +169,11 @@ impl ServerView for View {
     }
 
     fn each_watch_by_path(&self, visit: &mut dyn FnMut(&str, SessionId) -> ControlFlow<()>) {
+        // Before the table is locked: connections are not asked for under it.
+        let sessions = self.sessions.sessions_by_connection();
         self.sessions.watches.visit(|path, conns| {
             conns
-                .map(|id| self.session_of(id))
+                .map(|id| sessions.get(&id).copied().unwrap_or(SessionId::NONE))
                 .all(|session| visit(path, session).is_continue())
         });
     }

@@ -15,6 +15,8 @@ use crate::clock::SharedClock;
 /// A snapshot that took a second is followed by the next one after four, however fast requests
 /// come: writing snapshots takes at most a fifth of one core.
 const REST: u32 = 4;
+/// And one that failed, by at least this.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 pub(super) struct Keeper {
     pub(super) raft: Raft,
@@ -42,10 +44,15 @@ impl Keeper {
                 Event::Due => self.rest_and_trigger(rest_until).await,
                 Event::Written => {
                     let attempt = attempts.borrow_and_update().clone();
-                    rest_until = self.clock.monotonic() + attempt.took * REST;
+                    let mut rest = attempt.took * REST;
+                    if attempt.error.is_some() {
+                        rest = rest.max(REST_AFTER_FAILURE);
+                    }
+                    rest_until = self.clock.monotonic() + rest;
                     self.purge_log().await;
-                    // It became due again while the last one was being written.
-                    if attempt.error.is_none() && self.progress.snapshot_due() {
+                    // It became due again while the last one was being written: nobody will say
+                    // so a second time.
+                    if self.progress.snapshot_due() {
                         self.rest_and_trigger(rest_until).await;
                     }
                 }

@@ -132,13 +132,7 @@ impl Delivery {
     }
 
     fn mark(&mut self, conn: &Arc<Conn>) {
-        if !self
-            .dirty
-            .last()
-            .is_some_and(|last| Arc::ptr_eq(last, conn))
-        {
-            self.dirty.push(conn.clone());
-        }
+        mark(&mut self.dirty, conn);
     }
 
     /// The session belongs to the connection of this handshake from now on.
@@ -233,6 +227,9 @@ impl Delivery {
 
 impl Deliver for Delivery {
     fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[Acl]) {
+        // Held until all are told: numbers are used again, and one that becomes free between the
+        // table of watches and here would be another client's.
+        let conns = self.sessions.conns.read();
         self.sessions
             .watches
             .fire(event, path, &mut self.recipients);
@@ -243,16 +240,17 @@ impl Deliver for Delivery {
         reply::notification(&mut self.event, zxid, event, path);
         let recipients = std::mem::take(&mut self.recipients);
         for &id in &recipients {
-            let Some(conn) = self.sessions.connection(id) else {
+            let Some(conn) = conns.get(id) else {
                 continue;
             };
             // Judged with what the receiver may read now; its one-shot watch is gone either way.
             if conn.identities().caller().allows(acl, Perms::READ) {
                 conn.outbox().queue_event(&self.event);
                 self.sessions.metrics.watch_events.inc();
-                self.mark(&conn);
+                mark(&mut self.dirty, conn);
             }
         }
+        drop(conns);
         self.recipients = recipients;
     }
 
@@ -329,6 +327,13 @@ impl Deliver for Delivery {
 
     fn lost(&mut self) {
         self.sessions.abandon_writes();
+    }
+}
+
+/// Has a connection woken at the end of the turn.
+fn mark(dirty: &mut Vec<Arc<Conn>>, conn: &Arc<Conn>) {
+    if !dirty.last().is_some_and(|last| Arc::ptr_eq(last, conn)) {
+        dirty.push(conn.clone());
     }
 }
 

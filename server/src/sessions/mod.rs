@@ -59,6 +59,7 @@ pub(crate) struct Sessions {
     pub(crate) live: Mutex<Live>,
     /// Digests of the tree, as `hash` shows them: one every [`DIGEST_EVERY`] zxids.
     pub(crate) digests: Mutex<VecDeque<(Zxid, u64)>>,
+    /// Apply holds it around the table of watches, so nobody takes it under that.
     conns: RwLock<Conns>,
     by_session: RwLock<HashMap<SessionId, Arc<Conn>>>,
     handshakes: Mutex<HashMap<u64, Handshake>>,
@@ -82,6 +83,10 @@ struct Conns {
 }
 
 impl Conns {
+    fn get(&self, id: ConnId) -> Option<&Arc<Conn>> {
+        self.open.get(&id)
+    }
+
     fn free_number(&mut self) -> ConnId {
         loop {
             let id = ConnId(self.next);
@@ -191,16 +196,21 @@ impl Sessions {
         self.by_session.read().get(&session).cloned()
     }
 
+    /// The session of every open connection, [`SessionId::NONE`] before its handshake.
+    pub(crate) fn sessions_by_connection(&self) -> HashMap<ConnId, SessionId> {
+        let conns = self.conns.read();
+        conns
+            .open
+            .values()
+            .map(|conn| (conn.id, conn.session()))
+            .collect()
+    }
+
     /// Every open connection, in the order of their numbers.
     pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
         let mut open: Vec<_> = self.conns.read().open.values().cloned().collect();
         open.sort_unstable_by_key(|conn| conn.id);
         open
-    }
-
-    /// A connection by its number.
-    pub(crate) fn connection(&self, id: ConnId) -> Option<Arc<Conn>> {
-        self.conns.read().open.get(&id).cloned()
     }
 
     /// Closes every connection.

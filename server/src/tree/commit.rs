@@ -3,6 +3,8 @@
 //! Nothing in here can fail. Each change is handed to the sink while its shards are locked, so
 //! that no reader sees a change whose events are not queued yet.
 
+use std::collections::HashSet;
+
 use quorate_proto::{EventType, Zxid};
 
 use super::ChangeSink;
@@ -35,9 +37,13 @@ pub(super) fn commit(
         account(tree, core, zxid, change);
     }
     // Behind the rest: a usage that is counted now has everything else of this transaction in it.
+    // So once is enough, and a multi that makes the same usage a thousand times does not walk
+    // the tree as often.
+    let mut counted = HashSet::new();
     for change in changes {
         if let Change::Create { node, .. } = change
             && let Some(QuotaNode::Stats(prefix)) = QuotaNode::at(node.path())
+            && counted.insert(prefix)
         {
             recount(tree, core, zxid, prefix);
         }

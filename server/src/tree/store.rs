@@ -106,6 +106,12 @@ impl Shared {
         Ordered::lock(Rank::Gate, || self.gate.read_recursive())
     }
 
+    /// Keeps the gate shut for apply, but lets an apply that waits go first: readers that hold it
+    /// for long and overlap would keep apply out for ever. Not for who holds it already.
+    fn queue_at_gate(&self) -> ReadHeld<'_, Core> {
+        Ordered::lock(Rank::Gate, || self.gate.read())
+    }
+
     /// Passes the gate alone.
     pub(super) fn write_gate(&self) -> WriteHeld<'_, Core> {
         Ordered::lock(Rank::Gate, || self.gate.write())
@@ -143,7 +149,7 @@ impl Tree {
     /// it.
     pub(crate) fn gate(&self) -> GateGuard<'_> {
         GateGuard {
-            _core: self.0.read_gate(),
+            _core: self.0.queue_at_gate(),
         }
     }
 
