@@ -3,12 +3,11 @@
 //! Nothing in here can fail. Each change is handed to the sink while its shards are locked, so
 //! that no reader sees a change whose events are not queued yet.
 
-use quorate_proto::{EventType, Zxid};
+use quorate_proto::{EventType, Zxid, path};
 
 use super::ChangeSink;
 use super::core::Core;
 use super::node::{Family, Node, Owner, Parts};
-use super::path;
 use super::plan::Change;
 use super::quota::{self, QuotaNode, Track};
 use super::reap::Due;
