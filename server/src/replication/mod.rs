@@ -145,7 +145,7 @@ impl Replication {
         let took = around.clock.monotonic().saturating_sub(began);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         around.metrics.startup_load_ms.record(took_ms);
-        tracing::info!(
+        tracing::debug!(
             term = replication.term(),
             zxid = %replication.state.applied_zxid(),
             elapsed_ms = took_ms,
