@@ -86,11 +86,18 @@ fn the_readme_begins_with_the_two_commands() {
 fn links_between_documents_lead_to_files() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
-    pages.extend(
-        std::fs::read_dir(root.join("docs"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path()),
-    );
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let list = if path.is_dir() {
+                &mut folders
+            } else {
+                &mut pages
+            };
+            list.push(path);
+        }
+    }
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
         for link in text

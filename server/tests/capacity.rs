@@ -6,7 +6,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot set up its world should fail; the figures are for people"
+    reason = "a test that cannot set up its world should fail"
 )]
 
 use std::collections::BTreeSet;

@@ -93,7 +93,7 @@ impl Run {
             let acked = acked.clone();
             workers.spawn(async move { (worker, load.run(usize::MAX, acked).await.journal) });
         }
-        let target = self.rng.random_range(1..400);
+        let target = self.rng.random_range(1..300);
         visitors.first_goes().await;
         watching.wait_for(|acked| *acked >= target).await.unwrap();
         visitors.second_goes_without_waiting().await;

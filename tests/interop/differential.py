@@ -106,7 +106,7 @@ class Side:
             # A real server's multiRead may carry what it had read; no client looks there.
             return () if op == wire.MULTI_READ else frame.body
         reader = frame.reader()
-        if op == wire.CREATE:
+        if op in (wire.CREATE, wire.SYNC):
             out = (reader.str(),)
         elif op in (wire.CREATE2, wire.CREATE_CONTAINER, wire.CREATE_TTL):
             out = (reader.str(), self.stat(reader.stat()))

@@ -63,7 +63,8 @@ pub enum MultiOp<'a> {
 }
 
 impl<'a> MultiRequest<'a> {
-    /// Flags that are no mode make the whole request malformed, unlike those of a single create.
+    /// Flags that are no mode, or that of a TTL, make the whole request malformed, unlike those of
+    /// a single create; so does a null ACL list.
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<MultiRequest<'a>, DecodeError> {
         let mut ops = Vec::new();
         while let Some(kind) = read_header(r)? {
@@ -93,10 +94,14 @@ impl<'a> MultiRequest<'a> {
     }
 }
 
+/// What ZooKeeper needs to make an operation of a create, but for one with a TTL.
 fn with_mode(create: Create<'_>) -> Result<Create<'_>, DecodeError> {
     match CreateMode::from_flags(create.flags) {
-        Some(_) => Ok(create),
-        None => Err(DecodeError::BadValue {
+        Some(mode) if !mode.is_ttl() => match create.acl {
+            Some(_) => Ok(create),
+            None => Err(DecodeError::Null { field: "acl" }),
+        },
+        _ => Err(DecodeError::BadValue {
             field: "flags",
             value: create.flags.into(),
         }),
@@ -402,27 +407,46 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_are_no_mode_make_it_malformed() {
-        for flags in [-1, 7, 8] {
+    fn a_null_acl_list_makes_it_malformed_but_for_create_ttl() {
+        let create = Create {
+            path: "/a".into(),
+            data: None,
+            acl: None,
+            flags: 0,
+        };
+        let encoded = |op| body(|w| MultiRequest { ops: vec![op] }.encode(w));
+        let null = Err(DecodeError::Null { field: "acl" });
+        assert_eq!(decode(&encoded(MultiOp::Create(create.clone()))), null);
+        let ttl = MultiOp::CreateTtl(CreateTtl { create, ttl_ms: 1 });
+        let bytes = encoded(ttl.clone());
+        assert_eq!(decode(&bytes), Ok(MultiRequest { ops: vec![ttl] }));
+    }
+
+    #[test]
+    fn flags_that_are_no_mode_make_it_malformed_but_for_create_ttl() {
+        for flags in [-1, 5, 6, 7, 8] {
             let create = Create {
                 path: "/a".into(),
                 data: None,
-                acl: None,
+                acl: Some(Vec::new()),
                 flags,
             };
+            let encoded = |op| body(|w| MultiRequest { ops: vec![op] }.encode(w));
             for op in [
                 MultiOp::Create(create.clone()),
-                MultiOp::CreateTtl(CreateTtl { create, ttl_ms: 1 }),
+                MultiOp::Create2(create.clone()),
+                MultiOp::CreateContainer(create.clone()),
             ] {
-                let bytes = body(|w| MultiRequest { ops: vec![op] }.encode(w));
-                assert_eq!(
-                    decode(&bytes),
-                    Err(DecodeError::BadValue {
-                        field: "flags",
-                        value: flags.into()
-                    })
-                );
+                let expected = DecodeError::BadValue {
+                    field: "flags",
+                    value: flags.into(),
+                };
+                assert_eq!(decode(&encoded(op)), Err(expected));
             }
+            // Seen on ZooKeeper 3.9.5: here they are the operation's own error.
+            let ttl = MultiOp::CreateTtl(CreateTtl { create, ttl_ms: 1 });
+            let bytes = encoded(ttl.clone());
+            assert_eq!(decode(&bytes), Ok(MultiRequest { ops: vec![ttl] }));
         }
     }
 

@@ -107,11 +107,19 @@ fn watcher_type() -> impl Strategy<Value = WatcherType> {
     (1..=5).prop_map(|code| WatcherType::from_code(code).unwrap())
 }
 
+/// With what a multi insists on: a list, and flags of no TTL.
+fn create_in_multi() -> impl Strategy<Value = Create<'static>> {
+    create(0..=4).prop_map(|create| Create {
+        acl: Some(create.acl.unwrap_or_default()),
+        ..create
+    })
+}
+
 fn multi_op() -> impl Strategy<Value = MultiOp<'static>> {
     prop_oneof![
-        create(0..=6).prop_map(MultiOp::Create),
-        create(0..=6).prop_map(MultiOp::Create2),
-        create(0..=6).prop_map(MultiOp::CreateContainer),
+        create_in_multi().prop_map(MultiOp::Create),
+        create_in_multi().prop_map(MultiOp::Create2),
+        create_in_multi().prop_map(MultiOp::CreateContainer),
         (create(0..=6), any::<i64>())
             .prop_map(|(create, ttl_ms)| MultiOp::CreateTtl(CreateTtl { create, ttl_ms })),
         path_version().prop_map(MultiOp::Delete),

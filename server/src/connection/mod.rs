@@ -198,21 +198,27 @@ impl Task {
         }
         loop {
             line.pump();
-            match self.flush() {
-                Err(_) => return End::Now,
-                Ok(()) if !self.writing.is_empty() => {}
-                Ok(()) => match self.conn.outbox().fate() {
-                    Fate::Open => {}
-                    Fate::CloseAfterFlush => return End::Linger,
-                    Fate::Close(_) => return End::Now,
-                },
-            }
-            if let Fate::Close(reason) = self.conn.outbox().fate() {
-                self.log_close(reason);
+            if self.flush().is_err() {
                 return End::Now;
             }
-            if self.writing.is_empty() && line.may_pump() {
-                // The full outbox is empty again. Others first: this could go on for long.
+            // Its own statement: the guard must not outlive the question.
+            let fate = self.conn.outbox().fate();
+            match fate {
+                Fate::Open => {}
+                // The last word is due. A client that does not take it must not keep us.
+                Fate::CloseAfterFlush => {
+                    return match self.flush_all().await {
+                        true => End::Linger,
+                        false => End::Now,
+                    };
+                }
+                Fate::Close(reason) => {
+                    self.log_close(reason);
+                    return End::Now;
+                }
+            }
+            if self.writing.is_empty() && line.lacked_room() {
+                // What waited for room in the outbox has it now, and nobody else says so.
                 tokio::task::yield_now().await;
                 continue;
             }

@@ -66,8 +66,11 @@ impl Periodic {
                 timeout_ms,
             } in self.sessions.overdue()
             {
-                tracing::info!("Expiring session {session}, timeout of {timeout_ms}ms exceeded");
-                if !propose(&self.replication, Txn::ExpireSession { session, attach }) {
+                if propose(&self.replication, Txn::ExpireSession { session, attach }) {
+                    tracing::info!(
+                        "Expiring session {session}, timeout of {timeout_ms}ms exceeded"
+                    );
+                } else {
                     self.sessions.not_expired(session);
                 }
             }

@@ -3,60 +3,92 @@
 //! It is done where the request was read, with the identities of that moment and the providers of
 //! that server; the result travels (R14). Source: ZooKeeper's `PrepRequestProcessor.fixupACL`.
 
+use std::cell::Cell;
+use std::collections::HashSet;
+
 use quorate_proto::{Acl, AclRef, ErrorCode, Id};
 
 use super::auth::AuthRules;
 use crate::sessions::Identities;
 
-/// The list to store, or the code that refuses it.
-pub(super) fn fix_up(
-    list: Option<&[AclRef<'_>]>,
-    identities: &Identities,
-    rules: &AuthRules,
-) -> Result<Vec<Acl>, ErrorCode> {
-    let mut fixed: Vec<Acl> = Vec::new();
-    let mut seen: Vec<&AclRef<'_>> = Vec::new();
-    for entry in list.unwrap_or_default() {
-        if seen.contains(&entry) {
-            continue;
+/// What `auth` entries of one request may become, in bytes. A multi may hold thousands of them,
+/// and each stands for all identities of its caller: a small request would fill the memory, and
+/// be larger than an entry of the log can be.
+const EXPANDED_BYTES_MAX: usize = 16 << 20;
+
+/// The fix-up for one request, with all its operations.
+pub(super) struct FixUp<'a> {
+    identities: &'a Identities,
+    rules: &'a AuthRules,
+    room: Cell<usize>,
+}
+
+impl<'a> FixUp<'a> {
+    pub(super) fn new(identities: &'a Identities, rules: &'a AuthRules) -> FixUp<'a> {
+        FixUp {
+            identities,
+            rules,
+            room: Cell::new(EXPANDED_BYTES_MAX),
         }
-        seen.push(entry);
-        let scheme = entry.scheme.as_deref().ok_or(ErrorCode::InvalidAcl)?;
-        if scheme == "auth" {
-            // Its id is ignored, and kazoo sends null.
-            let before = fixed.len();
-            fixed.extend(identities.authenticated().map(|id| Acl {
-                perms: entry.perms,
-                id: id.clone(),
-            }));
-            if fixed.len() == before {
+    }
+
+    /// The list to store, or the code that refuses it.
+    pub(super) fn list(&self, list: Option<&[AclRef<'_>]>) -> Result<Vec<Acl>, ErrorCode> {
+        let rules = self.rules;
+        let mut fixed: Vec<Acl> = Vec::new();
+        let mut seen = HashSet::new();
+        for entry in list.unwrap_or_default() {
+            let (scheme, id) = (entry.scheme.as_deref(), entry.id.as_deref());
+            if !seen.insert((entry.perms.0, scheme, id)) {
+                continue;
+            }
+            let scheme = scheme.ok_or(ErrorCode::InvalidAcl)?;
+            if scheme == "auth" {
+                // Its id is ignored, and kazoo sends null.
+                let before = fixed.len();
+                for id in self.identities.authenticated() {
+                    self.take_room(id)?;
+                    fixed.push(Acl {
+                        perms: entry.perms,
+                        id: id.clone(),
+                    });
+                }
+                if fixed.len() == before {
+                    return Err(ErrorCode::InvalidAcl);
+                }
+                continue;
+            }
+            let valid = match (scheme, id) {
+                ("world", Some(id)) => id == "anyone",
+                (_, Some(id)) => rules.is_valid_acl_id(scheme, id).unwrap_or(false),
+                // A null id trips ZooKeeper's providers; a scheme without one never gets that
+                // far.
+                ("world", None) => return Err(ErrorCode::MarshallingError),
+                (_, None) if rules.is_valid_acl_id(scheme, "").is_some() => {
+                    return Err(ErrorCode::MarshallingError);
+                }
+                (_, None) => false,
+            };
+            if !valid {
                 return Err(ErrorCode::InvalidAcl);
             }
-            continue;
+            fixed.push(Acl {
+                perms: entry.perms,
+                id: Id::new(scheme, id.unwrap_or_default()),
+            });
         }
-        let id = entry.id.as_deref();
-        let valid = match (scheme, id) {
-            ("world", Some(id)) => id == "anyone",
-            (_, Some(id)) => rules.is_valid_acl_id(scheme, id).unwrap_or(false),
-            // A null id trips ZooKeeper's providers; a scheme without one never gets that far.
-            ("world", None) => return Err(ErrorCode::MarshallingError),
-            (_, None) if rules.is_valid_acl_id(scheme, "").is_some() => {
-                return Err(ErrorCode::MarshallingError);
-            }
-            (_, None) => false,
-        };
-        if !valid {
-            return Err(ErrorCode::InvalidAcl);
+        if fixed.is_empty() {
+            Err(ErrorCode::InvalidAcl)
+        } else {
+            Ok(fixed)
         }
-        fixed.push(Acl {
-            perms: entry.perms,
-            id: Id::new(scheme, id.unwrap_or_default()),
-        });
     }
-    if fixed.is_empty() {
-        Err(ErrorCode::InvalidAcl)
-    } else {
-        Ok(fixed)
+
+    fn take_room(&self, id: &Id) -> Result<(), ErrorCode> {
+        let bytes = size_of::<Acl>() + id.scheme.len() + id.id.len();
+        let left = self.room.get().checked_sub(bytes);
+        self.room.set(left.ok_or(ErrorCode::InvalidAcl)?);
+        Ok(())
     }
 }
 
@@ -84,7 +116,7 @@ mod tests {
 
     fn fixed(list: &[AclRef<'_>], identities: &Identities) -> Result<Vec<String>, ErrorCode> {
         let rules = AuthRules::new(&Config::default());
-        let fixed = fix_up(Some(list), identities, &rules)?;
+        let fixed = FixUp::new(identities, &rules).list(Some(list))?;
         Ok(fixed
             .iter()
             .map(|a| format!("{}:{}:{}", a.id.scheme, a.id.id, a.perms.0))
@@ -93,14 +125,25 @@ mod tests {
 
     #[test]
     fn null_and_empty_lists_are_invalid() {
+        let (rules, anonymous) = (AuthRules::new(&Config::default()), anonymous());
+        let fix_up = FixUp::new(&anonymous, &rules);
+        for list in [None, Some(&[][..])] {
+            assert_eq!(fix_up.list(list), Err(ErrorCode::InvalidAcl));
+        }
+    }
+
+    #[test]
+    fn all_lists_of_a_request_share_what_auth_may_become() {
         let rules = AuthRules::new(&Config::default());
-        assert_eq!(
-            fix_up(None, &anonymous(), &rules),
-            Err(ErrorCode::InvalidAcl)
-        );
-        assert_eq!(
-            fix_up(Some(&[]), &anonymous(), &rules),
-            Err(ErrorCode::InvalidAcl)
+        let user = "u".repeat(60_000);
+        let known = anonymous().with(vec![Id::new("digest", format!("{user}:x"))]);
+        let list = [entry(31, Some("auth"), None)];
+        let fix_up = FixUp::new(&known, &rules);
+        let passed = (0..1000).take_while(|_| fix_up.list(Some(&list)).is_ok());
+        assert_eq!(passed.count(), EXPANDED_BYTES_MAX / 60_000);
+        assert!(
+            FixUp::new(&known, &rules).list(Some(&list)).is_ok(),
+            "the next request has its own"
         );
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum AuthRefused {
     NoCredentials,
     #[error("the ensemble has another name")]
     WrongEnsemble,
+    #[error("the connection has as many identities as it may have")]
+    TooMany,
 }
 
 impl AuthRules {

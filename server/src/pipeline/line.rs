@@ -24,6 +24,7 @@ use quorate_proto::request::Request;
 use quorate_proto::{ErrorCode, OpCode, RequestHeader, Xid, Zxid, reply};
 
 use super::Pipeline;
+use super::auth::AuthRefused;
 use super::sasl::{SaslExchange, SaslStep};
 use crate::replication::Unavailable;
 use crate::sessions::{Conn, Fate, Identities, PAUSE_BYTES, millis};
@@ -36,6 +37,9 @@ const RETRY: Duration = Duration::from_millis(5);
 const WAITING_MOST: usize = 1000;
 /// Bytes of requests that may wait here.
 const WAITING_BYTES_MOST: usize = 4 << 20;
+
+/// Bytes of a connection's identities: each of its writes carries all of them.
+const IDENTITIES_BYTES_MAX: usize = 64 << 10;
 
 /// The connection cannot go on: what it sent makes no sense, or what it said last was its last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +80,8 @@ pub(crate) struct Line {
     pub(super) next_seq: u64,
     /// The propose queue was full: when to look again.
     retry: bool,
+    /// The outbox was full while something here could have gone.
+    lacked_room: bool,
     /// Nothing that comes from now on is answered: the session is closing, or a last word is due.
     over: bool,
 }
@@ -116,6 +122,7 @@ impl Line {
             sasl: SaslExchange::Fresh,
             next_seq: 1,
             retry: false,
+            lacked_room: false,
             over: false,
         }
     }
@@ -169,6 +176,7 @@ impl Line {
     /// Runs what can be run now.
     pub(crate) fn pump(&mut self) {
         self.retry = false;
+        self.lacked_room = false;
         self.impatient_pings();
         while self.sync.is_none() {
             let Some(first) = self.waiting.front() else {
@@ -179,7 +187,11 @@ impl Line {
                 let outbox = self.conn.outbox();
                 (outbox.in_flight(), outbox.unwritten())
             };
-            if (in_flight > 0 && !is_write) || unwritten > PAUSE_BYTES {
+            if in_flight > 0 && !is_write {
+                return;
+            }
+            if unwritten > PAUSE_BYTES {
+                self.lacked_room = true;
                 return;
             }
             let Some(Waiting { xid, read_at, what }) = self.waiting.pop_front() else {
@@ -221,6 +233,12 @@ impl Line {
         }
     }
 
+    /// Whether [`Line::pump`] stopped for want of room in the outbox alone: once that is written,
+    /// pump again.
+    pub(crate) fn lacked_room(&self) -> bool {
+        self.lacked_room
+    }
+
     /// Whether the socket may be read: bounds of this connection and of the server.
     pub(crate) fn may_read(&self) -> bool {
         let outstanding = self.conn.stats.outstanding.load(Ordering::Relaxed);
@@ -237,20 +255,6 @@ impl Line {
             && self.waiting_bytes < WAITING_BYTES_MOST
             && outstanding < WAITING_MOST as u64
             && self.conn.outbox().unwritten() <= PAUSE_BYTES
-    }
-
-    /// Whether [`Line::pump`] would find something to do. It stops when the outbox is full, and
-    /// nobody wakes a connection whose outbox the socket has taken in one go: it has to ask.
-    pub(crate) fn may_pump(&self) -> bool {
-        if self.sync.is_some() || self.retry {
-            return false;
-        }
-        let Some(first) = self.waiting.front() else {
-            return false;
-        };
-        let is_write = matches!(&first.what, What::Request { op, .. } if is_write(*op));
-        let outbox = self.conn.outbox();
-        (is_write || outbox.in_flight() == 0) && outbox.unwritten() <= PAUSE_BYTES
     }
 
     /// When to look again though nothing happened on the connection.
@@ -493,13 +497,19 @@ impl Line {
             return Err(LineClosed);
         };
         let scheme = packet.scheme.as_deref();
-        match self
+        let given = self
             .pipeline
             .rules
             .authenticate(scheme, packet.auth, self.conn.peer.ip())
-        {
-            Ok(ids) => {
-                let identities = self.conn.identities().with(ids);
+            .map(|ids| self.conn.identities().with(ids))
+            .and_then(|identities| {
+                if identities.encoded_len() > IDENTITIES_BYTES_MAX {
+                    return Err(AuthRefused::TooMany);
+                }
+                Ok(identities)
+            });
+        match given {
+            Ok(identities) => {
                 self.conn.set_identities(identities);
                 self.answered(xid, now, false, |out| reply::empty(out, xid, Zxid::ZERO));
             }

@@ -172,6 +172,8 @@ impl Line {
         let counted = allowed.and_then(|()| tree.descendants(path).ok_or(ErrorCode::NoNode));
         match counted {
             Ok(count) => {
+                // By its other name the root is one of those below it, as in ZooKeeper.
+                let count = count.saturating_add(u32::from(path.is_empty()));
                 let count = i32::try_from(count).unwrap_or(i32::MAX);
                 self.reply(ask, applied, |w| reply::total_number(w, count));
             }
@@ -203,11 +205,17 @@ impl Line {
         // Written beside the outbox: no shard is taken under it (R7).
         let mut body = BytesMut::new();
         let mut w = Writer::new(&mut body);
+        let mut room = MULTI_READ_BYTES_MAX;
         {
             let mut results = reply::ResultWriter::new(&mut w);
             for op in ops {
                 let (MultiReadOp::GetData(read) | MultiReadOp::GetChildren(read)) = op;
                 let guard = tree.read(&read.path);
+                let cost = guard.node().map_or(0, |node| cost(op, &node));
+                let Some(left) = room.checked_sub(cost) else {
+                    return self.fail(ask, applied, ErrorCode::MarshallingError);
+                };
+                room = left;
                 match (guard.node(), op) {
                     (None, _) => results.error(ErrorCode::NoNode.code()),
                     (Some(node), _) if !ask.identities.caller().allows(node.acl(), Perms::READ) => {
@@ -238,6 +246,18 @@ impl Line {
         self.reply(ask, self.applied(), |w| {
             reply::who_am_i(w, shown.collect::<Vec<_>>())
         });
+    }
+}
+
+/// What the results of one multiRead may hold, in bytes. A small request can ask thousands of
+/// times for the largest znode there is.
+const MULTI_READ_BYTES_MAX: usize = 64 << 20;
+
+/// What one read of a multiRead brings to the reply, about.
+fn cost(op: &MultiReadOp<'_>, node: &NodeRef<'_>) -> usize {
+    match op {
+        MultiReadOp::GetData(_) => node.data().map_or(0, <[u8]>::len),
+        MultiReadOp::GetChildren(_) => node.children().map(str::len).sum(),
     }
 }
 

@@ -20,6 +20,8 @@ impl Line {
                 self.found(ask, held);
             }
             Request::RemoveWatches { path, kind } => {
+                // No change is being delivered meanwhile: behind the reply no event comes.
+                let _gate = self.pipeline.state.tree().gate();
                 let held = self
                     .pipeline
                     .sessions

@@ -6,16 +6,16 @@
 
 use std::borrow::Cow;
 
-use quorate_proto::jute::DecodeError;
+use quorate_proto::jute::{DecodeError, Reader};
 use quorate_proto::multi::MultiOp;
 use quorate_proto::request::{Create as CreateRequest, Request};
 use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
 
 use super::Pipeline;
-use super::acl;
+use super::acl::FixUp;
 use super::line::{Ask, Line, Ran};
 use crate::replication::Refused;
-use crate::sessions::{Identities, InFlight};
+use crate::sessions::InFlight;
 use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Txn};
 
 /// The TTL that creates without a TTL field imply.
@@ -26,12 +26,17 @@ impl Line {
     pub(super) fn write(&mut self, ask: &Ask<'_>, body: &[u8]) -> Ran {
         let request = match Request::decode(ask.op, body) {
             Ok(request) => request,
-            // Whatever ZooKeeper can read takes a zxid, and it reads a null path; a multi takes
-            // one even if it cannot be read.
+            // Whatever ZooKeeper can read takes a zxid, and it reads a null path. A multi takes one
+            // even if it cannot be read, unless it trips over a null ACL list on the way.
             Err(error) => {
-                let takes_zxid =
-                    ask.op == OpCode::Multi || matches!(error, DecodeError::Null { field: "path" });
-                let code = Request::decode_error_code(ask.op, error);
+                let takes_zxid = match error {
+                    DecodeError::Null { field: "path" } => true,
+                    DecodeError::Null { field: "acl" } => false,
+                    _ => ask.op == OpCode::Multi,
+                };
+                let code = self
+                    .pathless_create(ask.op, body)
+                    .unwrap_or_else(|| Request::decode_error_code(ask.op, error));
                 if takes_zxid {
                     return self.propose(ask, Txn::Op(Op::Refused { code }));
                 }
@@ -39,13 +44,37 @@ impl Line {
                 return Ran::Yes;
             }
         };
-        match self.pipeline.txn(request, ask.identities) {
+        let fix_up = FixUp::new(ask.identities, &self.pipeline.rules);
+        match self.pipeline.txn(request, &fix_up) {
             Ok(txn) => self.propose(ask, txn),
             Err(Unreadable) => {
                 self.refuse(ask, ErrorCode::MarshallingError);
                 Ran::Yes
             }
         }
+    }
+
+    /// The flags of a create are judged before its path, even if that is null.
+    fn pathless_create(&self, op: OpCode, body: &[u8]) -> Option<ErrorCode> {
+        let mut reader = Reader::new(body);
+        if reader.string("path").ok()?.is_some() {
+            return None;
+        }
+        let form = match op {
+            OpCode::Create => CreateForm::Plain,
+            OpCode::Create2 => CreateForm::WithStat,
+            OpCode::CreateContainer => CreateForm::Container,
+            OpCode::CreateTtl => CreateForm::Ttl(NO_TTL),
+            _ => return None,
+        };
+        reader.buffer("data").ok()?;
+        AclRef::read_list(&mut reader).ok()?;
+        let flags = reader.i32("flags").ok()?;
+        let form = match form {
+            CreateForm::Ttl(_) => CreateForm::Ttl(reader.i64("ttl").ok()?),
+            form => form,
+        };
+        form.kind(flags, self.pipeline.extended_types).err()
     }
 
     fn propose(&mut self, ask: &Ask<'_>, txn: Txn<'_>) -> Ran {
@@ -84,6 +113,12 @@ impl Line {
                 self.conn.outbox().take_back(seq);
                 Ran::NotNow
             }
+            Err(Refused::TooLarge { bytes, limit }) => {
+                self.conn.outbox().take_back(seq);
+                tracing::warn!(session = %attachment.session, bytes, limit, "write refused: too large for the log");
+                self.refuse(ask, ErrorCode::MarshallingError);
+                Ran::Yes
+            }
             Err(Refused::Unavailable(reason)) => {
                 self.conn.outbox().take_back(seq);
                 tracing::debug!(session = %attachment.session, %reason, "write refused");
@@ -99,29 +134,24 @@ impl Line {
 struct Unreadable;
 
 impl Pipeline {
-    fn txn<'a>(
-        &self,
-        request: Request<'a>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, Unreadable> {
+    fn txn<'a>(&self, request: Request<'a>, fix_up: &FixUp<'_>) -> Result<Txn<'a>, Unreadable> {
         let op = match request {
             Request::CloseSession => return Ok(Txn::CloseSession),
-            Request::Multi(multi) => return self.multi(multi.ops, identities),
-            Request::Create(create) => self.create(create, CreateForm::Plain, identities),
-            Request::Create2(create) => self.create(create, CreateForm::WithStat, identities),
-            Request::CreateContainer(create) => {
-                self.create(create, CreateForm::Container, identities)
+            Request::Multi(multi) => {
+                let ops = multi.ops.into_iter().map(|op| self.multi_op(op, fix_up));
+                return Ok(Txn::Multi(ops.collect()));
             }
-            Request::CreateTtl(ttl) => {
-                self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), identities)
-            }
+            Request::Create(create) => self.create(create, CreateForm::Plain, fix_up),
+            Request::Create2(create) => self.create(create, CreateForm::WithStat, fix_up),
+            Request::CreateContainer(create) => self.create(create, CreateForm::Container, fix_up),
+            Request::CreateTtl(ttl) => self.create(ttl.create, CreateForm::Ttl(ttl.ttl_ms), fix_up),
             Request::Delete(delete) => Op::Delete {
                 path: delete.path,
                 version: delete.version,
             },
             Request::SetData(set) => self.set_data(set.path, set.data, set.version),
             Request::SetAcl { path, acl, version } => {
-                self.set_acl(path, acl.as_deref(), version, identities)
+                self.set_acl(path, acl.as_deref(), version, fix_up)
             }
             // ZooKeeper lets anybody pass by every ACL with it. It is a server's own operation.
             Request::DeleteContainer { .. } => Op::Refused {
@@ -140,63 +170,35 @@ impl Pipeline {
         Ok(Txn::Op(op))
     }
 
-    /// What ZooKeeper cannot make an operation of fails the request as a whole: a null ACL list
-    /// before it takes a zxid, flags that its opcode has no mode for with one.
-    fn multi<'a>(
-        &self,
-        ops: Vec<MultiOp<'a>>,
-        identities: &Identities,
-    ) -> Result<Txn<'a>, Unreadable> {
-        let without_list = |op: &MultiOp<'_>| match op {
-            MultiOp::Create(create)
-            | MultiOp::Create2(create)
-            | MultiOp::CreateContainer(create) => create.acl.is_none(),
-            _ => false,
-        };
-        if ops.iter().any(without_list) {
-            return Err(Unreadable);
-        }
-        let made: Option<Vec<_>> = ops
-            .into_iter()
-            .map(|op| self.multi_op(op, identities))
-            .collect();
-        Ok(made.map_or(
-            Txn::Op(Op::Refused {
-                code: ErrorCode::MarshallingError,
-            }),
-            Txn::Multi,
-        ))
-    }
-
-    fn multi_op<'a>(&self, op: MultiOp<'a>, identities: &Identities) -> Option<Op<'a>> {
+    fn multi_op<'a>(&self, op: MultiOp<'a>, fix_up: &FixUp<'_>) -> Op<'a> {
         let (create, form) = match op {
             MultiOp::Create(create) => (create, CreateForm::Plain),
             MultiOp::Create2(create) => (create, CreateForm::WithStat),
             MultiOp::CreateContainer(create) => (create, CreateForm::Container),
             MultiOp::CreateTtl(ttl) => (ttl.create, CreateForm::Ttl(ttl.ttl_ms)),
             MultiOp::Delete(delete) => {
-                return Some(Op::Delete {
+                return Op::Delete {
                     path: delete.path,
                     version: delete.version,
-                });
+                };
             }
-            MultiOp::SetData(set) => return Some(self.set_data(set.path, set.data, set.version)),
+            MultiOp::SetData(set) => return self.set_data(set.path, set.data, set.version),
             MultiOp::Check(check) => {
-                return Some(Op::Check {
+                return Op::Check {
                     path: check.path,
                     version: check.version,
-                });
+                };
             }
         };
-        let form = form.in_multi(create.flags)?;
-        Some(self.create(create, form, identities))
+        let form = form.in_multi(create.flags);
+        self.create(create, form, fix_up)
     }
 
     fn create<'a>(
         &self,
         create: CreateRequest<'a>,
         form: CreateForm,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         let kind = match form.kind(create.flags, self.extended_types) {
             Ok(kind) => kind,
@@ -207,7 +209,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(create.acl.as_deref(), identities, &self.rules) {
+        match fix_up.list(create.acl.as_deref()) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::Create(Create {
                 path: create.path,
@@ -237,7 +239,7 @@ impl Pipeline {
         path: Cow<'a, str>,
         list: Option<&[AclRef<'_>]>,
         version: Version,
-        identities: &Identities,
+        fix_up: &FixUp<'_>,
     ) -> Op<'a> {
         // The path comes before the list, and the list before whether the znode exists.
         if path::validate(&path).is_err() {
@@ -245,7 +247,7 @@ impl Pipeline {
                 code: ErrorCode::BadArguments,
             };
         }
-        match acl::fix_up(list, identities, &self.rules) {
+        match fix_up.list(list) {
             Err(code) => Op::Refused { code },
             Ok(acl) => Op::SetAcl {
                 path,
@@ -266,18 +268,12 @@ enum CreateForm {
 }
 
 impl CreateForm {
-    /// Inside a multi ZooKeeper goes by the flags where it goes by the opcode outside; `None` is
-    /// what it cannot make an operation of.
-    fn in_multi(self, flags: i32) -> Option<CreateForm> {
-        let Some(mode) = CreateMode::from_flags(flags) else {
-            return matches!(self, CreateForm::Ttl(_)).then_some(self);
-        };
-        match self {
-            CreateForm::Ttl(_) if mode.is_ttl() => Some(self),
-            _ if mode.is_ttl() => None,
-            _ if mode.is_container() => Some(CreateForm::Container),
-            CreateForm::Ttl(_) => Some(CreateForm::Plain),
-            CreateForm::Plain | CreateForm::WithStat | CreateForm::Container => Some(self),
+    /// Inside a multi ZooKeeper goes by the flags where it goes by the opcode outside.
+    fn in_multi(self, flags: i32) -> CreateForm {
+        match (self, CreateMode::from_flags(flags)) {
+            (_, Some(CreateMode::Container)) => CreateForm::Container,
+            (CreateForm::Ttl(_), Some(mode)) if !mode.is_ttl() => CreateForm::Plain,
+            (form, _) => form,
         }
     }
 
@@ -354,17 +350,15 @@ mod tests {
     fn inside_a_multi_flags_say_what_the_opcode_says_outside() {
         use CreateForm::{Container, Plain, Ttl, WithStat};
         for (form, flags, expected) in [
-            (Plain, 0, Some(Plain)),
-            (WithStat, 3, Some(WithStat)),
-            (Plain, 4, Some(Container)),
-            (WithStat, 4, Some(Container)),
-            (Container, 2, Some(Container)),
-            (Ttl(-1), 0, Some(Plain)),
-            (Ttl(5), 4, Some(Container)),
-            (Ttl(0), 5, Some(Ttl(0))),
-            (Plain, 5, None),
-            (Container, 6, None),
-            (Plain, 7, None),
+            (Plain, 0, Plain),
+            (WithStat, 3, WithStat),
+            (Plain, 4, Container),
+            (WithStat, 4, Container),
+            (Container, 2, Container),
+            (Ttl(-1), 0, Plain),
+            (Ttl(5), 4, Container),
+            (Ttl(0), 5, Ttl(0)),
+            (Ttl(5), 9, Ttl(5)),
         ] {
             assert_eq!(
                 form.in_multi(flags),

@@ -148,6 +148,8 @@ impl Replication {
         tracing::debug!(
             term = replication.term(),
             zxid = %replication.state.applied_zxid(),
+            znodes = replication.state.tree().node_count(),
+            sessions = replication.state.sessions().len(),
             elapsed_ms = took_ms,
             "leading"
         );

@@ -21,6 +21,9 @@ use crate::tree::txn::Proposal;
 pub(super) const ENTRY_REQUESTS_MAX: u32 = 1000;
 /// Bytes of one entry, unless a single request is larger.
 pub(super) const ENTRY_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of one request. An entry that the log refuses for its size would be the end of the
+/// engine, so it must not come that far.
+pub(super) const REQUEST_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Entries in flight. More would cut the same requests into more entries.
 const FLIGHTS_MAX: usize = 4;
 /// Bytes waiting and in flight.
@@ -34,6 +37,9 @@ pub(crate) enum Refused {
     /// Too much waits already.
     #[error("{held} bytes wait to be written, {limit} at most")]
     Full { held: usize, limit: usize },
+    /// No entry of the log could hold it.
+    #[error("a request of {bytes} bytes, {limit} at most")]
+    TooLarge { bytes: usize, limit: usize },
     /// Nothing is taken any more.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -82,6 +88,7 @@ pub(crate) struct ProposeQueue {
     inner: Mutex<Inner>,
     wake: Notify,
     limit: usize,
+    request_limit: usize,
 }
 
 struct Inner {
@@ -167,6 +174,16 @@ impl ProposeQueue {
             }),
             wake: Notify::new(),
             limit,
+            request_limit: REQUEST_BYTES_MAX,
+        }
+    }
+
+    /// With another bound for one request.
+    #[cfg(test)]
+    fn with_request_limit(self, request_limit: usize) -> ProposeQueue {
+        ProposeQueue {
+            request_limit,
+            ..self
         }
     }
 
@@ -189,6 +206,13 @@ impl ProposeQueue {
         proposal.encode(&mut inner.open);
         let len = inner.open.len() - start;
         let held = inner.held;
+        if len > self.request_limit {
+            inner.open.truncate(start);
+            return Err(Refused::TooLarge {
+                bytes: len,
+                limit: self.request_limit,
+            });
+        }
         // A request that is larger than the whole queue is taken when nothing else waits: the
         // frame limit has judged its size.
         if held + len > self.limit && held > 0 {

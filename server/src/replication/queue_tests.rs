@@ -107,6 +107,17 @@ fn a_full_queue_refuses_until_something_landed() {
     push(&queue, 2, 6_000).unwrap();
 }
 
+/// The log refuses an entry that is too large, and openraft takes that for a broken disk.
+#[test]
+fn a_request_that_no_entry_can_hold_is_refused_and_leaves_nothing_behind() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX).with_request_limit(10_000);
+    push(&queue, 1, 6_000).unwrap();
+    let refused = push(&queue, 2, 12_000).unwrap_err();
+    assert!(matches!(refused, Refused::TooLarge { limit: 10_000, .. }));
+    push(&queue, 2, 6_000).unwrap();
+    assert_eq!(sent(&queue).unwrap().1, [1, 2]);
+}
+
 #[test]
 fn only_so_many_entries_fly() {
     let queue = ProposeQueue::new(QUEUE_BYTES_MAX);

@@ -119,10 +119,11 @@ impl Delivery {
         };
         outbox.tell(zxid);
         outbox.queue(|out| write(out, xid, zxid));
+        // Under the outbox: whoever takes the connection down counts what is left behind this.
+        conn.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
         drop(outbox);
         let latency = now.saturating_sub(read_at);
         conn.stats.answered(op.code(), xid.0, zxid.0, now, latency);
-        conn.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
         let metrics = &self.sessions.metrics;
         metrics.outstanding.add(-1);
         metrics.request_latency.record(millis(latency));

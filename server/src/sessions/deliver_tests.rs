@@ -150,6 +150,22 @@ fn an_outcome_of_a_former_attach_answers_nobody() {
     assert_eq!(conn.outbox().in_flight(), 1, "it still waits for its own");
 }
 
+/// What it had outstanding was given back when it went; its outcomes must not do so again.
+#[test]
+fn an_outcome_that_comes_when_its_connection_is_gone_counts_for_nobody() {
+    let mut world = World::new();
+    let conn = world.connection();
+    world.open(&conn);
+    sends(&conn, 1);
+    conn.stats.outstanding.store(1, Ordering::Relaxed);
+    // Apply has found the connection already when its task ends.
+    world.sessions.remove(&conn);
+    conn.stats.outstanding.store(0, Ordering::Relaxed);
+    world.delivery.reply(&conn, 1, Zxid(9), reply::empty);
+    assert_eq!(conn.stats.outstanding.load(Ordering::Relaxed), 0);
+    assert_eq!(world.sessions.metrics.outstanding.get(), 0);
+}
+
 #[test]
 fn a_handshake_of_another_start_or_server_answers_nobody() {
     let mut world = World::new();

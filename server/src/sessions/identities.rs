@@ -49,6 +49,11 @@ impl Identities {
         Identities::new(ids, self.skip_acl)
     }
 
+    /// Bytes that they add to each write.
+    pub(crate) fn encoded_len(&self) -> usize {
+        self.caller().as_bytes().len()
+    }
+
     /// All of them.
     pub(crate) fn ids(&self) -> &[Id] {
         &self.ids

@@ -75,17 +75,19 @@ impl Live {
         }
     }
 
-    /// Puts a session back whose expiry did not come about.
-    pub(super) fn revive(&mut self, session: SessionId, conn: Option<&Conn>) {
+    /// Puts a session back whose expiry did not come about, to be judged again at the next tick:
+    /// by its own deadline it would be over at once, and again, for as long as the log takes
+    /// nothing.
+    pub(super) fn revive(&mut self, session: SessionId, conn: Option<&Conn>, now_ms: u64) {
         if let Some(conn) = conn {
             conn.expiring.store(false, Ordering::SeqCst);
         }
-        if let Some(live) = self.sessions.get(&session) {
+        if self.sessions.contains_key(&session) {
             self.queue.insert(
                 session,
                 Heard {
-                    at_ms: live.heard_ms,
-                    timeout_ms: live.timeout_ms,
+                    at_ms: now_ms,
+                    timeout_ms: 0,
                 },
             );
         }
@@ -228,10 +230,25 @@ mod tests {
         let (mut live, conn) = (Live::new(1_000), conn());
         live.start(S, 1, 4_000, 0);
         assert_eq!(live.overdue(5_000, |_| Some(conn.clone())).len(), 1);
-        live.revive(S, Some(&conn));
+        live.revive(S, Some(&conn), 5_000);
         assert!(conn.touch(Duration::from_secs(5)));
         assert_eq!(live.overdue(5_500, |_| Some(conn.clone())), []);
         assert_eq!(live.overdue(60_000, |_| Some(conn.clone())).len(), 1);
+    }
+
+    /// The log takes nothing for as long as the disk is full.
+    #[test]
+    fn a_session_that_cannot_be_expired_is_judged_once_a_tick() {
+        let mut live = Live::new(1_000);
+        live.start(S, 1, 4_000, 0);
+        let mut judged = 0;
+        for now_ms in 5_000..10_000 {
+            for over in live.overdue(now_ms, |_| None) {
+                judged += 1;
+                live.revive(over.session, None, now_ms);
+            }
+        }
+        assert_eq!(judged, 5);
     }
 
     #[test]

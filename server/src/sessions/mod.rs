@@ -137,10 +137,12 @@ impl Sessions {
     pub(crate) fn remove(&self, conn: &Arc<Conn>) {
         // Closed before it is unbound: an attach that is being applied either sees this, or binds
         // first and is unbound here.
-        conn.outbox().close(CloseReason::Shutdown);
-        self.handshakes
-            .lock()
-            .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        conn.outbox().leave();
+        if conn.attachment.get().is_none() {
+            self.handshakes
+                .lock()
+                .retain(|_, handshake| !Arc::ptr_eq(&handshake.conn, conn));
+        }
         if let Some(attachment) = conn.attachment.get() {
             self.live
                 .lock()
@@ -232,6 +234,7 @@ impl Sessions {
     /// The expiry of a session could not be proposed: it is looked at again at the next tick.
     pub(crate) fn not_expired(&self, session: SessionId) {
         let conn = self.by_session(session);
-        self.live.lock().revive(session, conn.as_deref());
+        let now_ms = millis(self.clock.monotonic());
+        self.live.lock().revive(session, conn.as_deref(), now_ms);
     }
 }

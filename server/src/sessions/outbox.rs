@@ -161,6 +161,12 @@ impl Outbox {
         }
     }
 
+    /// The connection has left: outcomes that still come find nobody, and count for nobody.
+    pub(crate) fn leave(&mut self) {
+        self.close(CloseReason::Shutdown);
+        self.in_flight.clear();
+    }
+
     /// Writes on their way.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.len()

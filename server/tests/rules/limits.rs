@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quorate_proto::{CreateMode, Request, Xid};
+use quorate_proto::multi::MultiOp;
+use quorate_proto::{Acl, CreateMode, ErrorCode, Id, Perms, Request, Xid};
 use quorate_server::config::{ConnectionThrottle, FourLetterWords};
 use quorate_server::testing::TestServer;
 use quorate_server::testing::wire::{Handshake, WireClient};
 
-use crate::support::{get, open_create, reply_to, rest, set};
+use crate::support::{get, open_create, read_op, reply_to, rest, set};
 
 #[tokio::test]
 async fn a_large_request_passes_and_is_found_again_under_a_smaller_limit() {
@@ -128,4 +129,58 @@ async fn waiting_large_requests_share_a_budget() {
     other.set_data("/a", &large, -1).await.unwrap();
     let mntr = WireClient::tcp(server.addr()).await.word("mntr").await;
     assert!(mntr.contains("zk_large_requests_rejected\t1\n"), "{mntr}");
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_identities_and_no_more() {
+    let server = TestServer::start().await;
+    let mut client = WireClient::open(server.addr()).await;
+    let credentials = |n: usize| format!("{n}{}:secret", "u".repeat(30_000));
+    for n in 0..2 {
+        let known = client.auth("digest", credentials(n).as_bytes()).await;
+        assert_eq!(known, Ok(()));
+    }
+    let one_more = client.auth("digest", credentials(2).as_bytes()).await;
+    assert_eq!(one_more, Err(ErrorCode::AuthFailed));
+    assert_eq!(rest(&mut client).await, []);
+}
+
+/// Each `auth` entry stands for all identities of its caller. A multi of 40 KB was more than an
+/// entry of the log can hold, and its end.
+#[tokio::test]
+async fn a_multi_that_would_become_too_large_is_refused_and_the_server_goes_on() {
+    let server = TestServer::start().await;
+    let mut client = WireClient::open(server.addr()).await;
+    let credentials = format!("{}:secret", "u".repeat(60_000));
+    client.auth("digest", credentials.as_bytes()).await.unwrap();
+    let auth = [Acl {
+        perms: Perms::ALL,
+        id: Id::new("auth", ""),
+    }];
+    let paths: Vec<_> = (0..1000).map(|n| format!("/n{n}")).collect();
+    let ops = paths.iter().map(|path| {
+        let mut create = open_create(path, b"", CreateMode::Persistent);
+        create.acl = Some(auth.iter().map(Into::into).collect());
+        MultiOp::Create(create)
+    });
+    let outcomes = client.multi(ops.collect()).await.unwrap();
+    assert!(
+        outcomes
+            .iter()
+            .any(|outcome| format!("{outcome:?}").contains("InvalidAcl")),
+        "{:?}",
+        outcomes.last()
+    );
+    client.create("/later", b"").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_multi_read_of_too_much_is_refused_as_a_whole() {
+    let server = TestServer::start().await;
+    let mut client = WireClient::open(server.addr()).await;
+    client.create("/large", &vec![7; 900_000]).await.unwrap();
+    let reads = |count| (0..count).map(|_| read_op("/large")).collect();
+    assert_eq!(client.multi_read(reads(70)).await.unwrap().len(), 70);
+    let refused = client.multi_read(reads(80)).await;
+    assert_eq!(refused.unwrap_err(), ErrorCode::MarshallingError);
 }

@@ -219,3 +219,21 @@ async fn a_request_is_judged_with_the_identities_of_the_moment_it_was_read() {
     let no = ErrorCode::NoAuth.code();
     assert_eq!(errors, [0, no, no, 0, 0]);
 }
+
+/// The kernel may take a full outbox in one go; then nothing but the line itself can tell that
+/// the rest may follow.
+#[tokio::test]
+async fn requests_that_waited_for_room_in_the_outbox_are_answered_unasked() {
+    const READS: usize = 12;
+    let server = TestServer::start().await;
+    let mut client = WireClient::open(server.addr()).await;
+    client.create("/large", &vec![7; 900_000]).await.unwrap();
+    for _ in 0..10 {
+        for _ in 0..READS {
+            client.submit(&get("/large", false)).await;
+        }
+        for _ in 0..READS {
+            assert_eq!(client.reply().await.header.err, 0);
+        }
+    }
+}
