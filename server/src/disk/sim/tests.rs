@@ -1,3 +1,5 @@
+//! The disk as it stands, after a kill and after a crash.
+
 use super::*;
 
 fn disk() -> SimDisk {
