@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "testing")]
+pub use self::error::NoSession;
 pub use self::error::{ServerFailed, StartError, StorageError, StorageTrouble};
 pub use self::export::{ExportDataDirError, export_datadir};
 use self::runtimes::Runtimes;
@@ -206,10 +208,7 @@ impl Server {
     /// Ends a session as if its client had been silent for its timeout, and returns when that is
     /// applied: its ephemerals are gone, its connection is closed.
     #[cfg(feature = "testing")]
-    pub(crate) async fn expire(
-        &self,
-        session: quorate_proto::SessionId,
-    ) -> Result<(), crate::testing::NoSession> {
+    pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
     }
 }
