@@ -49,7 +49,7 @@ pub(crate) enum Command {
                         quorate server --config /etc/zookeeper/zoo.cfg\n  \
                         quorate server --data-dir /var/lib/quorate --listen 0.0.0.0:2181\n  \
                         quorate server 2181 /var/lib/zookeeper     (ZooKeeper's old form)\n\n\
-                        QUORATE_LOG sets what is logged, for example QUORATE_LOG=info")]
+                        QUORATE_LOG sets what is logged: info as it is, or warn, debug, openraft=info")]
 pub(crate) struct ServerArgs {
     /// An unmodified zoo.cfg
     #[arg(short, long, value_name = "FILE")]

@@ -14,6 +14,9 @@ pub(crate) fn run(args: &DigestArgs) -> Result<(), Failure> {
     };
     if args.user_password != "-" {
         let given = &args.user_password;
+        if !given.contains(':') {
+            crate::say("warning: there is no `:` in it, so the password is empty");
+        }
         return crate::data(&format!("{given}->{}\n", digest_identity(given, algorithm)));
     }
     let mut line = String::new();

@@ -1,7 +1,7 @@
 //! `quorate export-datadir`: the way back to Apache ZooKeeper.
 
-use quorate_server::Config;
 use quorate_server::snapshot::zookeeper::ExportOptions;
+use quorate_server::{Config, ExportDataDirError};
 
 use crate::cli::ExportArgs;
 use crate::codes;
@@ -24,10 +24,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
         })?;
     let options = ExportOptions::default();
     let exported = quorate_server::export_datadir(config, &args.to, &options);
-    let report = runtime.block_on(exported).map_err(|error| {
-        Failure::from_error(&codes::EXPORT, &error)
-            .help("stop the server, and name its directory with --data-dir")
-    })?;
+    let report = runtime
+        .block_on(exported)
+        .map_err(|error| failure(&error))?;
     for warning in &report.warnings {
         crate::say(&format!("warning: {warning}"));
     }
@@ -39,4 +38,15 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
         args.to.display()
     ));
     crate::data(&format!("{}\n", report.snapshot.display()))
+}
+
+/// What cannot be opened fails as it does for a server.
+fn failure(error: &ExportDataDirError) -> Failure {
+    match error {
+        ExportDataDirError::Open(start) => crate::server::failure(start),
+        ExportDataDirError::NoData(_) => Failure::from_error(&codes::EXPORT, error)
+            .help("name the directory that the server ran with: --data-dir DIR or --config FILE"),
+        _ => Failure::from_error(&codes::EXPORT, error)
+            .help("name a directory with --to that is missing or empty, on a disk with room"),
+    }
 }

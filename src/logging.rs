@@ -4,17 +4,24 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Warnings and errors, unless `QUORATE_LOG` asks for more; a filter that cannot be read is told.
+/// What an operator wants to know: role, sessions that expire, snapshots, trouble.
+const DEFAULT: &str = "info";
+/// The consensus engine tells its steps at `info`, in words of its own. Whoever wants them says
+/// `openraft=info`, which takes the place of this.
+const ENGINE: &str = "openraft=warn";
+
+/// Says what [`DEFAULT`] lets through, unless `QUORATE_LOG` asks for more or less; a filter that
+/// cannot be read is told.
 pub(crate) fn start() {
-    let filter = match std::env::var("QUORATE_LOG") {
-        Err(_) => EnvFilter::new("warn"),
-        Ok(text) => EnvFilter::try_new(&text).unwrap_or_else(|error| {
-            crate::say(&format!(
-                "warning: QUORATE_LOG={text} is not a filter: {error}"
-            ));
-            EnvFilter::new("warn")
-        }),
-    };
+    let filter = |text: &str| EnvFilter::try_new(format!("{ENGINE},{text}"));
+    let asked = std::env::var("QUORATE_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
+    let filter = filter(&asked).or_else(|error| {
+        crate::say(&format!(
+            "warning: QUORATE_LOG={asked} is not a filter: {error}"
+        ));
+        filter(DEFAULT)
+    });
+    let filter = filter.unwrap_or_default();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Fails only if a subscriber is set already, which then does the work.
     let _ = tracing_subscriber::fmt()

@@ -1,5 +1,7 @@
 //! `quorate server`: runs a server until it is told to stop.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Instant;
@@ -105,9 +107,9 @@ async fn serve(config: Config, start: Instant) -> Result<(), Failure> {
     tracing::info!(signal, "stopping");
     tokio::select! {
         () = server.stop() => Ok(()),
-        // Whoever asks twice does not want to wait; what was acknowledged is on disk anyway.
-        signal = signals.next() => {
-            Err(Failure::new(&codes::UNEXPECTED, format!("stopped at once by a second {signal}")))
+        // A person who asks again does not want to wait; what was acknowledged is on disk anyway.
+        () = signals.interrupted() => {
+            Err(Failure::new(&codes::UNEXPECTED, "stopped at once by Ctrl-C"))
         }
     }
 }
@@ -142,6 +144,11 @@ impl Signals {
         })
     }
 
+    /// Waits for a SIGINT. Not for SIGTERM: `timeout` and some service managers send it twice.
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
+    }
+
     /// The name of the next one.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
@@ -152,13 +159,33 @@ impl Signals {
 }
 
 /// The one place that knows which failure of the library ends with which code.
-fn failure(error: &StartError) -> Failure {
+pub(crate) fn failure(error: &StartError) -> Failure {
     match error {
-        StartError::Bind { .. } => Failure::from_error(&codes::BIND, error)
-            .help("another server may be running: `quorate 4lw srvr`; or choose another --listen"),
+        StartError::Bind { address, source } => {
+            let help = match source.kind() {
+                ErrorKind::AddrInUse => format!(
+                    "see whether a server runs there: `quorate 4lw srvr -s {address}`; or choose \
+                     another --listen"
+                ),
+                ErrorKind::AddrNotAvailable => {
+                    "choose an address of this host with --listen, or 0.0.0.0 for all of them"
+                        .into()
+                }
+                _ => "choose another address with --listen".into(),
+            };
+            Failure::from_error(&codes::BIND, error).help(help)
+        }
         StartError::Storage(storage) => match storage.trouble() {
-            StorageTrouble::Directory => Failure::from_error(&codes::DATA_DIR, error)
-                .help("name another with --data-dir, or give this user the right to write there"),
+            StorageTrouble::Directory => {
+                let failure = Failure::from_error(&codes::DATA_DIR, error);
+                match error.source() {
+                    Some(_) => failure.help(
+                        "name another with --data-dir, or give this user the right to write there",
+                    ),
+                    // The message says what to do.
+                    None => failure,
+                }
+            }
             StorageTrouble::Mismatch => Failure::from_error(&codes::CONFIG, error),
             StorageTrouble::Data => Failure::from_error(&codes::DISK, error),
             _ => Failure::from_error(&codes::UNEXPECTED, error),

@@ -83,7 +83,7 @@ fn ask(mut socket: TcpStream, server: &str, args: &WordArgs) -> Result<(), Failu
     }
     crate::data(&text)?;
     if text.contains("is not executed because it is not in the whitelist") {
-        let help = format!("add 4lw.commands.whitelist={word} to its zoo.cfg");
+        let help = format!("start it with a zoo.cfg that has 4lw.commands.whitelist={word}");
         return Err(
             Failure::new(&codes::NOT_LISTED, "the server does not answer this word")
                 .detail(format!("{server}  `{word}` is not on its list"))

@@ -5,31 +5,16 @@
     reason = "a test that cannot set up its world should fail"
 )]
 
+mod support;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
+use support::{quorate, run};
 use tempfile::TempDir;
-
-fn quorate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-    for name in [
-        "QUORATE_SERVER",
-        "QUORATE_LOG",
-        "SERVER_JVMFLAGS",
-        "JVMFLAGS",
-    ] {
-        command.env_remove(name);
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    quorate().args(args).output().unwrap()
-}
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()

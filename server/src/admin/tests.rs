@@ -1,3 +1,5 @@
+//! The words against the shapes that monitoring agents parse.
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;

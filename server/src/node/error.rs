@@ -77,3 +77,12 @@ pub struct ServerFailed {
     /// What happened.
     pub cause: String,
 }
+
+/// There is no such session.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there is no session {session}")]
+pub struct NoSession {
+    /// The session that was named.
+    pub session: quorate_proto::SessionId,
+}

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "testing")]
+pub use self::error::NoSession;
 pub use self::error::{ServerFailed, StartError, StorageError, StorageTrouble};
 pub use self::export::{ExportDataDirError, export_datadir};
 use self::runtimes::Runtimes;
@@ -167,19 +169,7 @@ impl Server {
     /// # Cancel safety
     /// May be dropped and called again.
     pub async fn wait(&self) -> ServerFailed {
-        let mut health = self.replication.health();
-        loop {
-            if let Health::Broken { cause } = &*health.borrow_and_update() {
-                return ServerFailed {
-                    cause: cause.clone(),
-                };
-            }
-            if health.changed().await.is_err() {
-                return ServerFailed {
-                    cause: "the log has stopped".into(),
-                };
-            }
-        }
+        end_of(self.replication.health()).await
     }
 
     /// Stops in order: no more connections, no more requests, then the log.
@@ -223,10 +213,7 @@ impl Server {
     /// Ends a session as if its client had been silent for its timeout, and returns when that is
     /// applied: its ephemerals are gone, its connection is closed.
     #[cfg(feature = "testing")]
-    pub(crate) async fn expire(
-        &self,
-        session: quorate_proto::SessionId,
-    ) -> Result<(), crate::testing::NoSession> {
+    pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
     }
 }
@@ -244,5 +231,50 @@ async fn abandon_at_the_end(
         () = stop.cancelled() => {}
         // An error says that the watchdog is gone, and with it the log.
         _ = health.wait_for(|health| *health != Health::Serving) => sessions.abandon_writes(),
+    }
+}
+
+/// Why the server cannot go on, as soon as it cannot.
+async fn end_of(mut health: watch::Receiver<Health>) -> ServerFailed {
+    loop {
+        if let Health::Broken { cause } = &*health.borrow_and_update() {
+            return ServerFailed {
+                cause: cause.clone(),
+            };
+        }
+        if health.changed().await.is_err() {
+            break;
+        }
+    }
+    // Nobody tells of health any more: replication has ended.
+    if matches!(*health.borrow(), Health::DiskFailed { .. }) {
+        std::future::pending::<()>().await;
+    }
+    ServerFailed {
+        cause: "the log has stopped".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// The process used to end with the task that reported the disk, and reads with it.
+    #[test]
+    fn a_failed_disk_is_not_the_end_and_a_broken_log_is() {
+        let (told, health) = watch::channel(Health::Serving);
+        let cause = String::from("no space left on device");
+        told.send_replace(Health::DiskFailed { cause });
+        drop(told);
+        assert!(end_of(health).now_or_never().is_none());
+
+        let (told, health) = watch::channel(Health::Serving);
+        let cause = String::from("a hole");
+        told.send_replace(Health::Broken { cause });
+        drop(told);
+        let failed = end_of(health).now_or_never();
+        assert_eq!(failed.unwrap().cause, "a hole");
     }
 }

@@ -135,8 +135,8 @@ pub(super) async fn expire_now(
     replication: &Replication,
     sessions: &Sessions,
     session: quorate_proto::SessionId,
-) -> Result<(), crate::testing::NoSession> {
-    let no_session = crate::testing::NoSession { session };
+) -> Result<(), super::NoSession> {
+    let no_session = super::NoSession { session };
     loop {
         let Some(info) = replication.state().session(session) else {
             return Err(no_session);

@@ -127,6 +127,7 @@ impl Replication {
         runtime: Handle,
     ) -> Result<Replication, StartError> {
         let began = clock.monotonic();
+        let known = Replication::has_store(config);
         let around = Surroundings {
             disk,
             clock,
@@ -145,14 +146,17 @@ impl Replication {
         let took = around.clock.monotonic().saturating_sub(began);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         around.metrics.startup_load_ms.record(took_ms);
-        tracing::info!(
-            term = replication.term(),
-            zxid = %replication.state.applied_zxid(),
-            znodes = replication.state.tree().node_count(),
-            sessions = replication.state.sessions().len(),
-            elapsed_ms = took_ms,
-            "leading"
-        );
+        // A server that is new has nothing to tell of its past.
+        if known {
+            tracing::info!(
+                term = replication.term(),
+                zxid = %replication.state.applied_zxid(),
+                znodes = replication.state.tree().node_count(),
+                sessions = replication.state.sessions().len(),
+                elapsed_ms = took_ms,
+                "leading"
+            );
+        }
         Ok(replication)
     }
 

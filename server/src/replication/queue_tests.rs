@@ -1,3 +1,5 @@
+//! The queue alone, without an engine behind it.
+
 use std::borrow::Cow;
 
 use quorate_proto::{SessionId, Version};

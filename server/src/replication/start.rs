@@ -28,7 +28,10 @@ use crate::tree::{LoadError, State};
 #[non_exhaustive]
 pub(crate) enum StartError {
     /// A directory is not there, and `datadir.autocreate` is off.
-    #[error("directory {} does not exist", path.display())]
+    #[error(
+        "directory {} does not exist, and `datadir.autocreate` is off: make it, or name another",
+        path.display()
+    )]
     NoDirectory { path: PathBuf },
     /// The file system said no.
     #[error("cannot use {}", path.display())]
@@ -248,7 +251,7 @@ fn found(config: &Config, around: &Surroundings, layout: &Layout) -> Result<Iden
         identity.imported = Some(import(config, around, layout, &identity, &theirs)?);
     }
     identity.write(disk, &layout.identity())?;
-    tracing::info!(node = format_args!("{:#x}", identity.node_id), "founded");
+    tracing::debug!(node = format_args!("{:#x}", identity.node_id), "founded");
     Ok(identity)
 }
 

@@ -7,6 +7,6 @@
 mod server;
 pub mod wire;
 
+pub use self::server::{TestServer, TestServerBuilder};
+pub use crate::node::NoSession;
 pub use crate::replication::SnapshotFailed;
-
-pub use self::server::{NoSession, TestServer, TestServerBuilder};

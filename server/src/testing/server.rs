@@ -15,16 +15,8 @@ use crate::config::Config;
 use crate::disk::SharedDisk;
 use crate::disk::real::RealDisk;
 use crate::disk::sim::SimDisk;
-use crate::node::{Server, StartError};
+use crate::node::{NoSession, Server, StartError};
 use crate::replication::SnapshotFailed;
-
-/// There is no such session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("there is no session {session}")]
-pub struct NoSession {
-    /// The session that was named.
-    pub session: SessionId,
-}
 
 /// A server in this process.
 ///

@@ -3,13 +3,12 @@
 //! Znodes come in any order and from several threads. Everything that follows from them (names
 //! of children, ephemerals, reaping, quotas, digest) is made in the end.
 
-use quorate_proto::{Acl, SessionId, Zxid};
+use quorate_proto::{Acl, SessionId, Zxid, path};
 
 use super::acls::{AclList, OPEN};
 use super::commit::size;
 use super::core::Core;
 use super::node::{Node, Owner, PATH_BYTES_MAX, Parts, PersistedStat};
-use super::path;
 use super::quota::QuotaNode;
 use super::reap::Due;
 use super::sessions::SessionInfo;
@@ -80,7 +79,7 @@ impl StateBuilder {
         acl: &AclHandle,
         stat: &PersistedStat,
     ) -> Result<(), LoadError> {
-        if !path::is_valid(path) || path.len() > PATH_BYTES_MAX {
+        if path::validate(path).is_err() || path.len() > PATH_BYTES_MAX {
             return Err(LoadError::BadPath { path: path.into() });
         }
         let parts = Parts {

@@ -3,7 +3,8 @@
 //! They travel inside each write as bytes that are made once per connection and read only where
 //! an ACL asks for more than `world:anyone`.
 
-use std::net::IpAddr;
+// From `core`: an address is plain data, and nothing of `std::net` belongs here.
+use core::net::IpAddr;
 
 use bytes::Bytes;
 use quorate_proto::{Acl, Id, Perms};

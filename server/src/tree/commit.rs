@@ -5,12 +5,11 @@
 
 use std::collections::HashSet;
 
-use quorate_proto::{EventType, Zxid};
+use quorate_proto::{EventType, Zxid, path};
 
 use super::ChangeSink;
 use super::core::Core;
 use super::node::{Family, Node, Owner, Parts};
-use super::path;
 use super::plan::Change;
 use super::quota::{self, QuotaNode, Track};
 use super::reap::Due;

@@ -6,9 +6,9 @@
 //! Source: ZooKeeper, `DigestCalculator`.
 
 use crc32fast::Hasher;
+use quorate_proto::path::ROOT;
 
 use super::node::PersistedStat;
-use super::path::ROOT;
 
 /// The CRC of the part in front of the Stat.
 pub(super) fn prefix(path: &str, data: Option<&[u8]>) -> u32 {

@@ -25,7 +25,6 @@ mod digest;
 mod names;
 mod node;
 mod password;
-mod path;
 mod plan;
 mod quota;
 mod reap;

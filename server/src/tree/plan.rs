@@ -8,14 +8,14 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use quorate_proto::{ErrorCode, Perms, Version};
+use quorate_proto::{ErrorCode, Perms, Version, path};
 
+use super::Caller;
 use super::core::Core;
 use super::node::{Family, Node, Owner, PATH_BYTES_MAX, Parts};
 use super::quota::{self, Track};
 use super::store::{Place, Shared};
 use super::txn::{Create, CreateKind, Op, OpResult};
-use super::{Caller, path};
 
 /// What commit will do. Each holds the znodes as they are when its turn comes.
 pub(super) enum Change {
@@ -115,7 +115,7 @@ impl Planner<'_> {
         } else {
             asked.into()
         };
-        if !path::is_valid(&path) || path.len() > PATH_BYTES_MAX {
+        if path::validate(&path).is_err() || path.len() > PATH_BYTES_MAX {
             return Err(ErrorCode::BadArguments);
         }
         let (at, existing) = self.look(&path);
@@ -166,7 +166,7 @@ impl Planner<'_> {
     }
 
     fn delete(&mut self, path: &str, version: Version) -> Judged {
-        if path.contains('\0') || path::is_special(path) {
+        if path.contains('\0') || path::is_reserved(path) {
             return Err(ErrorCode::BadArguments);
         }
         let (parent_path, _) = path::split(path).ok_or(ErrorCode::BadArguments)?;
@@ -258,7 +258,7 @@ impl Planner<'_> {
     }
 
     fn find_valid(&self, path: &str) -> Result<(Place, Node, Family), ErrorCode> {
-        if !path::is_valid(path) {
+        if path::validate(path).is_err() {
             return Err(ErrorCode::BadArguments);
         }
         let (place, found) = self.look(path);

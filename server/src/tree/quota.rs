@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::path;
+use quorate_proto::path;
 
 const ABOVE: &str = "/zookeeper/quota";
 const LIMITS: &str = "zookeeper_limits";

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use quorate_proto::path::ROOT;
 use quorate_proto::{Acl, Stat, Zxid};
 
 use super::core::Core;
 use super::names::NamesIter;
 use super::node::{Family, Node};
-use super::path::ROOT;
 use super::shard::{Parent, Shard};
 use crate::lock_order::{Ordered, Rank};
 

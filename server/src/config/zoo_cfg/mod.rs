@@ -90,8 +90,15 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Parsed, ConfigErro
     let mut findings = Findings::default();
     let origin = path.display().to_string();
     let mut all = variables(environment, &mut findings);
-    if let Some(bytes) = settings::read_file(path, &mut findings) {
-        all.extend(settings::from_file(&origin, &bytes, &mut findings));
+    match settings::read_file(path, &mut findings) {
+        Some(bytes) => all.extend(settings::from_file(&origin, &bytes, &mut findings)),
+        // What the file might have said is not worth a guess.
+        None => {
+            return Err(ConfigError {
+                problems: findings.problems,
+                warnings: findings.warnings,
+            });
+        }
     }
     build(all, &Place::whole(origin), findings)
 }
