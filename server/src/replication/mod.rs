@@ -64,6 +64,9 @@ use crate::tree::txn::{Proposal, Verdict};
 /// more must not keep the process alive.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How soon [`Replication::snapshot`] asks again.
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(20);
+
 /// Who hears what was applied. All calls come from the one apply loop, in log order.
 pub(crate) trait Deliver: Send + 'static {
     /// A change of the tree, while its shards are locked: it must not wait.
@@ -226,6 +229,9 @@ impl Replication {
             trigger.map_err(|_| SnapshotFailed::Stopped)?;
             tokio::select! {
                 changed = attempts.changed() => changed.map_err(|_| SnapshotFailed::Stopped)?,
+                // The engine may not have noticed yet that the one before is done: it took our
+                // request for one too many, and nothing will change by itself.
+                () = tokio::time::sleep(SNAPSHOT_RETRY) => {}
                 () = self.stop.cancelled() => return Err(SnapshotFailed::Stopped),
             }
         }
