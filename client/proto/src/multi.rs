@@ -96,11 +96,10 @@ impl<'a> MultiRequest<'a> {
 
 /// What ZooKeeper needs to make an operation of a create, but for one with a TTL.
 fn with_mode(create: Create<'_>) -> Result<Create<'_>, DecodeError> {
+    // In this order: what comes first says whether the request takes a zxid.
     match CreateMode::from_flags(create.flags) {
-        Some(mode) if !mode.is_ttl() => match create.acl {
-            Some(_) => Ok(create),
-            None => Err(DecodeError::Null { field: "acl" }),
-        },
+        Some(_) if create.acl.is_none() => Err(DecodeError::Null { field: "acl" }),
+        Some(mode) if !mode.is_ttl() => Ok(create),
         _ => Err(DecodeError::BadValue {
             field: "flags",
             value: create.flags.into(),
