@@ -262,3 +262,69 @@ fn without_a_log_who_waits_for_an_outcome_is_closed_and_others_are_not() {
     assert_eq!(fate(&opens), Fate::Close(CloseReason::OutcomeUnknown));
     assert_eq!(fate(&idle), Fate::Open);
 }
+
+/// Hands changes on, and looks from another thread whether their shard can be read meanwhile.
+struct Looking<'a> {
+    delivery: &'a mut Delivery,
+    seen: Vec<bool>,
+}
+
+impl ChangeSink for Looking<'_> {
+    fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[Acl]) {
+        self.delivery.change(zxid, event, path, acl);
+        let (state, path) = (self.delivery.state.clone(), path.to_owned());
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let version = state
+                .tree()
+                .read(&path)
+                .node()
+                .map(|node| node.stat().version);
+            // The change is through by the time that this can be read: nobody may be listening.
+            let _ = tell.send(version);
+        });
+        // An unlocked shard is read at once; a locked one not before this returns.
+        self.seen
+            .push(told.recv_timeout(Duration::from_millis(100)).is_ok());
+    }
+}
+
+/// With the test above it is R3's other half: whoever can see the change has its event queued.
+#[test]
+fn an_event_is_queued_before_anybody_can_read_its_change() {
+    let mut world = World::new();
+    let conn = world.connection();
+    let session = world.open(&conn);
+    world.sessions.watches.add(conn.id, "/", Modes::DATA);
+    let caller = CallerBuf::new(&[], false);
+    let set = Op::SetData {
+        path: "/".into(),
+        data: Some(b"x".into()),
+        version: Version(-1),
+        enforce_quota: false,
+    };
+    let origin = Origin {
+        session,
+        attach: 1,
+        seq: 1,
+    };
+    let proposal = Proposal {
+        origin,
+        caller: caller.as_caller(),
+        txn: Txn::Op(set),
+    };
+    let mut sink = Looking {
+        delivery: &mut world.delivery,
+        seen: Vec::new(),
+    };
+    world.state.apply(0, &proposal, &mut sink);
+    assert_eq!(
+        sink.seen,
+        [false],
+        "the shard is locked while its change is told"
+    );
+    assert!(
+        taken(&conn) > 0,
+        "and the event is queued then, not at the end of the turn"
+    );
+}
