@@ -228,3 +228,44 @@ async fn durable(
         Err(_) => Err(io::Error::other("the log has been closed")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::disk::sim::SimDisk;
+    use crate::log::{LogEntry, LogOptions};
+    use crate::metrics::Metrics;
+
+    /// openraft would wait for the entries that the hint promises, for ever.
+    #[tokio::test]
+    async fn a_hint_beyond_the_log_is_cut_to_its_end() {
+        let log = Log::open(
+            Arc::new(SimDisk::new()),
+            Path::new("/log"),
+            LogOptions::new([7; 16]),
+            Arc::new(Metrics::default()),
+            Arc::new(ManualClock::default()),
+        );
+        let log = Arc::new(log.unwrap());
+        let mut store = LogStore::new(log.clone(), 1, None);
+        assert_eq!(store.read_committed().await.unwrap(), None);
+        let (done, synced) = tokio::sync::oneshot::channel();
+        let entry = |index| LogEntry {
+            index,
+            term: 1,
+            body: Bytes::from_static(b"x"),
+        };
+        store.save_committed(Some(log_id(1, 5))).await.unwrap();
+        log.append(
+            vec![entry(0), entry(1)],
+            Box::new(move |result| drop(done.send(result))),
+        );
+        durable(synced).await.unwrap();
+        assert_eq!(store.read_committed().await.unwrap(), Some(log_id(1, 1)));
+    }
+}
