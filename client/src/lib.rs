@@ -1,0 +1,2 @@
+//! An async ZooKeeper client that tells the truth about sessions.
+#![forbid(unsafe_code)]
