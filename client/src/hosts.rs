@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 pub(crate) use self::connect_string::ConnectString;
 pub use self::connect_string::ConnectStringError;
-pub(crate) use self::server_list::{Attempt, ServerList};
+pub(crate) use self::server_list::ServerList;
 
 mod connect_string;
 mod server_list;

@@ -108,6 +108,22 @@ impl ServerList {
         }
     }
 
+    /// Every server, in the order of the round.
+    pub(crate) fn all(&self) -> Vec<HostPort> {
+        self.servers.clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Makes a server the next to be tried.
+    pub(crate) fn prefer(&mut self, server: &HostPort) {
+        if let Some(at) = self.servers.iter().position(|known| known == server) {
+            self.next = at;
+        }
+    }
+
     /// Takes a new list; an empty one, or the same servers in another order, changes nothing.
     ///
     /// The server tried or connected last keeps its turn if it is in the new list, and `true`
