@@ -176,6 +176,18 @@ pub struct Context {
     pub failed_op: Option<usize>,
 }
 
+impl Context {
+    /// The context of something that is built from operations: a recipe, a test.
+    #[must_use]
+    pub fn of(op: &'static str, path: &str) -> Context {
+        Context {
+            op,
+            path: path.to_owned(),
+            ..Context::default()
+        }
+    }
+}
+
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.op)?;
@@ -230,21 +242,38 @@ impl Error {
         }
     }
 
-    pub(crate) fn did_not_happen(reason: Reason, context: Context) -> Error {
+    /// The session that something belonged to is over, or what it owned is; for what is built on
+    /// operations.
+    #[must_use]
+    pub fn session_gone(reason: Reason, context: Context) -> Error {
+        Error::SessionGone {
+            reason,
+            outcome: Outcome::DidNotHappen,
+            context: Box::new(context),
+        }
+    }
+
+    /// It certainly had no effect; for what is built on operations.
+    #[must_use]
+    pub fn did_not_happen(reason: Reason, context: Context) -> Error {
         Error::DidNotHappen {
             reason,
             context: Box::new(context),
         }
     }
 
-    pub(crate) fn bad_argument(reason: Reason, context: Context) -> Error {
+    /// No server would take such a call; for what is built on operations.
+    #[must_use]
+    pub fn bad_argument(reason: Reason, context: Context) -> Error {
         Error::BadArgument {
             reason,
             context: Box::new(context),
         }
     }
 
-    pub(crate) fn unknown(reason: Reason, context: Context) -> Error {
+    /// Nobody knows whether it took effect; for what is built on operations.
+    #[must_use]
+    pub fn unknown(reason: Reason, context: Context) -> Error {
         Error::Unknown {
             reason,
             context: Box::new(context),
