@@ -178,3 +178,6 @@ fn same_servers(ours: &[HostPort], theirs: &[HostPort]) -> bool {
     let within = |a: &[HostPort], b: &[HostPort]| a.iter().all(|server| b.contains(server));
     ours.len() == theirs.len() && within(ours, theirs) && within(theirs, ours)
 }
+
+#[cfg(test)]
+mod tests;
