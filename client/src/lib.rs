@@ -5,10 +5,7 @@
 mod auth;
 mod codec;
 mod compress;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "used once the session joins")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "used once the session joins"))]
 mod hosts;
 mod retry;
 #[cfg_attr(not(test), expect(dead_code, reason = "used once the session joins"))]

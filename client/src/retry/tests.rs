@@ -20,10 +20,10 @@ fn pauses(policy: &dyn RetryPolicy, most: usize) -> Vec<Duration> {
 
 #[test]
 fn policies_with_a_count_give_up_after_it() {
-    assert_eq!(pauses(&NoRetry, 9), []);
+    assert_eq!(pauses(&NoRetry, 9), [Duration::ZERO; 0]);
     assert_eq!(pauses(&RetryOnce::new(PAUSE), 9), [PAUSE]);
     assert_eq!(pauses(&RetryNTimes::new(3, PAUSE), 9), [PAUSE; 3]);
-    assert_eq!(pauses(&RetryNTimes::new(0, PAUSE), 9), []);
+    assert_eq!(pauses(&RetryNTimes::new(0, PAUSE), 9), [Duration::ZERO; 0]);
     let exponential = ExponentialBackoff::new(PAUSE).max_retries(4);
     assert_eq!(pauses(&exponential, 9).len(), 4);
 }

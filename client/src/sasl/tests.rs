@@ -72,6 +72,12 @@ fn service_and_host_are_what_every_client_of_zookeeper_says() {
     );
 }
 
+/// The server's challenge does not depend on the first token; Java's client sends it empty.
+#[test]
+fn the_first_token_is_empty() {
+    assert!(DigestMd5::FIRST_TOKEN.is_empty());
+}
+
 #[test]
 fn each_exchange_has_a_nonce_of_its_own() {
     let nonce = || DigestMd5::new("bob", "secret").cnonce;

@@ -13,7 +13,8 @@ async fn listener() -> (TcpListener, HostPort) {
 #[tokio::test]
 async fn a_connection_carries_bytes_both_ways_and_does_not_hold_them_back() {
     let (listener, server) = listener().await;
-    let (dialled, accepted) = tokio::join!(Connector::plain().connect(&server), listener.accept());
+    let connector = Connector::plain();
+    let (dialled, accepted) = tokio::join!(connector.connect(&server), listener.accept());
     let ((mut socket, address), (mut peer, _)) = (dialled.unwrap(), accepted.unwrap());
     assert_eq!(address, listener.local_addr().unwrap());
     assert!(socket.is_write_vectored());
@@ -43,7 +44,8 @@ async fn names_are_resolved() {
         port: server.port,
     };
     // The name may have an IPv6 address, too, where nobody listens: the next one is tried.
-    let (dialled, _peer) = tokio::join!(Connector::plain().connect(&named), listener.accept());
+    let connector = Connector::plain();
+    let (dialled, _peer) = tokio::join!(connector.connect(&named), listener.accept());
     assert_eq!(dialled.unwrap().1, listener.local_addr().unwrap());
 }
 
@@ -86,5 +88,6 @@ fn a_dial_can_run_on_any_thread() {
         host: "h1".into(),
         port: 2181,
     };
-    sent(Connector::plain().connect(&server));
+    let connector = Connector::plain();
+    sent(connector.connect(&server));
 }
