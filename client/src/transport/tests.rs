@@ -18,8 +18,10 @@ async fn a_connection_carries_bytes_both_ways_and_does_not_hold_them_back() {
     let ((mut socket, address), (mut peer, _)) = (dialled.unwrap(), accepted.unwrap());
     assert_eq!(address, listener.local_addr().unwrap());
     assert!(socket.is_write_vectored());
-    let Socket::Tcp(stream) = &socket else {
-        panic!("{socket:?}");
+    let stream = match &socket {
+        Socket::Tcp(stream) => stream,
+        #[cfg(feature = "tls")]
+        Socket::Tls(_) => panic!("{socket:?}"),
     };
     assert!(stream.nodelay().unwrap());
     assert!(SockRef::from(stream).keepalive().unwrap());
