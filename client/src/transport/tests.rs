@@ -10,6 +10,14 @@ async fn listener() -> (TcpListener, HostPort) {
     (listener, HostPort { host, port })
 }
 
+fn tcp(socket: &Socket) -> &TcpStream {
+    match socket {
+        Socket::Tcp(stream) => stream,
+        #[cfg(feature = "tls")]
+        Socket::Tls(_) => panic!("{socket:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_connection_carries_bytes_both_ways_and_does_not_hold_them_back() {
     let (listener, server) = listener().await;
@@ -18,11 +26,7 @@ async fn a_connection_carries_bytes_both_ways_and_does_not_hold_them_back() {
     let ((mut socket, address), (mut peer, _)) = (dialled.unwrap(), accepted.unwrap());
     assert_eq!(address, listener.local_addr().unwrap());
     assert!(socket.is_write_vectored());
-    let stream = match &socket {
-        Socket::Tcp(stream) => stream,
-        #[cfg(feature = "tls")]
-        Socket::Tls(_) => panic!("{socket:?}"),
-    };
+    let stream = tcp(&socket);
     assert!(stream.nodelay().unwrap());
     assert!(SockRef::from(stream).keepalive().unwrap());
 

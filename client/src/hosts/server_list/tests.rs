@@ -207,6 +207,29 @@ fn a_new_list_is_tried_without_pauses_and_the_failed_server_last() {
     assert_eq!(attempts[3].server, failed);
 }
 
+/// The list may change while a server is being dialled.
+#[test]
+fn a_server_that_connects_behind_a_change_of_the_list_comes_first_as_well() {
+    let mut list = list(2);
+    let dialled = round(&mut list, 2).remove(1).server;
+    let mut grown = many(2);
+    grown.extend(named(&["n1", "n2"]));
+    list.replace(grown);
+    list.success();
+    assert_eq!(list.next().server, dialled);
+}
+
+#[test]
+fn a_server_that_left_the_list_is_named_again_each_time() {
+    let mut list = list(3);
+    list.next();
+    list.success();
+    assert!(!list.replace(named(&["n1", "n2"])));
+    assert!(!list.replace(named(&["n2", "n1"])));
+    list.next();
+    assert!(list.replace(named(&["n1", "n2"])));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Next,
