@@ -76,9 +76,10 @@ fn pauses_use_the_whole_range() {
     assert!(drawn.iter().collect::<HashSet<_>>().len() > 900);
 }
 
+/// `min(cap, base × 2ⁿ)`.
 fn bound(base: Duration, cap: Duration, retry: u32) -> Duration {
-    base.saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX))
-        .min(cap)
+    let doubled = (0..retry).fold(base, |bound, _| bound.saturating_mul(2));
+    doubled.min(cap)
 }
 
 fn durations() -> impl Strategy<Value = Duration> {

@@ -207,6 +207,16 @@ fn a_new_list_is_tried_without_pauses_and_the_failed_server_last() {
     assert_eq!(attempts[3].server, failed);
 }
 
+#[test]
+fn a_lone_server_that_failed_comes_last_in_the_list_that_replaces_it() {
+    let mut list = list(1);
+    let failed = list.next().server;
+    let mut grown = many(1);
+    grown.extend(named(&["n1", "n2"]));
+    list.replace(grown);
+    assert_eq!(round(&mut list, 3)[2].server, failed);
+}
+
 /// The list may change while a server is being dialled.
 #[test]
 fn a_server_that_connects_behind_a_change_of_the_list_comes_first_as_well() {
