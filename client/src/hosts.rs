@@ -11,10 +11,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-#[expect(unused_imports, reason = "used once the session joins")]
 pub(crate) use self::connect_string::ConnectString;
 pub use self::connect_string::ConnectStringError;
-#[expect(unused_imports, reason = "used once the session joins")]
 pub(crate) use self::server_list::ServerList;
 
 mod connect_string;

@@ -124,6 +124,23 @@ impl ServerList {
         }
     }
 
+    /// Every server, in the order of the round.
+    pub(crate) fn all(&self) -> Vec<HostPort> {
+        self.servers.clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Makes a server the next to be tried, at once: the connection that stands is left for it,
+    /// and `lost` says nothing about its server then.
+    pub(crate) fn prefer(&mut self, server: &HostPort) {
+        if let Some(place) = self.servers.iter().position(|known| known == server) {
+            (self.next, self.tried, self.connected) = (place, 0, false);
+        }
+    }
+
     /// Takes a new list; an empty one, or the same servers in another order, changes nothing.
     ///
     /// The server connected last keeps its turn, one that is being dialled or has failed comes

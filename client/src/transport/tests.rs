@@ -3,7 +3,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-async fn listener() -> (TcpListener, HostPort) {
+pub(super) async fn listener() -> (TcpListener, HostPort) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let host = "127.0.0.1".to_owned();

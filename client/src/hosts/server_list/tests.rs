@@ -240,11 +240,30 @@ fn a_server_that_left_the_list_is_named_again_each_time() {
     assert!(list.replace(named(&["n1", "n2"])));
 }
 
+/// A read-only server is left as soon as another takes writes, however short that was.
+#[test]
+fn a_preferred_server_is_next_and_leaving_for_it_is_no_failure() {
+    let mut list = list(4);
+    let order = names(&round(&mut list, 2));
+    list.success();
+    let better = many(4)
+        .into_iter()
+        .find(|server| !order.contains(&server.host));
+    let better = better.unwrap();
+    list.prefer(&better);
+    list.lost(Duration::ZERO);
+    let attempt = list.next();
+    assert_eq!((attempt.server, attempt.pause), (better, Duration::ZERO));
+    list.prefer(&named(&["unknown"])[0]);
+    assert!(many(4).contains(&list.next().server));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Next,
     Success,
     Lost(u64),
+    Prefer(u8),
     Replace(Vec<u8>),
 }
 
@@ -253,6 +272,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Next),
         1 => Just(Step::Success),
         1 => (0_u64..2_000).prop_map(Step::Lost),
+        1 => (0_u8..6).prop_map(Step::Prefer),
         1 => proptest::collection::vec(0_u8..6, 0..5).prop_map(Step::Replace),
     ]
 }
@@ -276,6 +296,7 @@ proptest! {
                 }
                 Step::Success => list.success(),
                 Step::Lost(lasted_ms) => list.lost(Duration::from_millis(lasted_ms)),
+                Step::Prefer(at) => list.prefer(&named(&[&format!("h{at}")])[0]),
                 Step::Replace(servers) => {
                     let names: Vec<String> = servers.iter().map(|at| format!("h{at}")).collect();
                     let names: Vec<&str> = names.iter().map(String::as_str).collect();

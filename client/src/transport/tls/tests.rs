@@ -1,14 +1,14 @@
 use std::error::Error as _;
 
+use futures::FutureExt as _;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use super::*;
-use crate::hosts::HostPort;
+use crate::transport::tests::listener;
 use crate::transport::{Connector, Socket};
 
 /// An authority that signs certificates for the test.
@@ -78,11 +78,7 @@ async fn converse(
     options: &TlsOptions,
     acceptor: TlsAcceptor,
 ) -> (io::Result<()>, io::Result<usize>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let server = HostPort {
-        host: "127.0.0.1".to_owned(),
-        port: listener.local_addr().unwrap().port(),
-    };
+    let (listener, server) = listener().await;
     let connector = Connector::with_tls(options.build().unwrap());
     let client = async {
         let (mut socket, _) = connector.connect(&server).await?;
@@ -105,6 +101,35 @@ async fn converse(
         Ok(shown.map_or(0, <[_]>::len))
     };
     tokio::join!(client, server)
+}
+
+/// TLS takes more bytes than the kernel does, and would keep the rest until the next write.
+#[tokio::test]
+async fn what_was_written_leaves_while_the_answer_is_awaited() {
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority.sign("127.0.0.1"), ClientAuth::Ignored);
+    let options = TlsOptions::new().ca_pem(authority.pem);
+    let (listener, server) = listener().await;
+    let connector = Connector::with_tls(options.build().unwrap());
+    let accept = async { acceptor.accept(listener.accept().await.unwrap().0).await };
+    let (socket, stream) = tokio::join!(connector.connect(&server), accept);
+    let ((mut socket, _), mut stream) = (socket.unwrap(), stream.unwrap());
+    let mut written = 0;
+    while let Some(more) = socket.write(&[0; 10_000]).now_or_never() {
+        written += more.unwrap();
+    }
+    let client = async {
+        let mut answer = [0];
+        socket.read_exact(&mut answer).await.unwrap();
+    };
+    let server = async {
+        stream.read_exact(&mut vec![0; written]).await.unwrap();
+        stream.write_all(b"!").await.unwrap();
+        stream.flush().await.unwrap();
+    };
+    let both = async { tokio::join!(client, server) };
+    let answered = tokio::time::timeout(std::time::Duration::from_secs(10), both).await;
+    assert!(answered.is_ok(), "of {written} bytes some never left");
 }
 
 fn refusal(result: io::Result<()>) -> String {
