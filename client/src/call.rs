@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::Client;
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::metrics;
 use crate::session::{Answer, Arm, Failure, Orphan, Response, Submission};
 
 /// A call whose request has been queued. Await it for the result.
@@ -107,6 +108,10 @@ impl Operation {
             elapsed: self.started.elapsed(),
             failed_op: None,
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Queues a request of this operation.
@@ -214,6 +219,41 @@ impl Operation {
 pub(crate) async fn run<T>(
     operation: Operation,
     first: Result<Answer>,
+    again: impl FnMut(&Operation) -> Result<Answer>,
+    read: impl FnOnce(&Operation, Response) -> Result<T>,
+) -> Result<T> {
+    let result = attempts(&operation, first, again, |operation, response| {
+        tracing::debug!(
+            op = operation.op,
+            path = %operation.path,
+            session = %response.session,
+            xid = response.xid.0,
+            zxid = %response.zxid,
+            server = %response.server,
+            elapsed_ms = operation.elapsed_ms(),
+            "answered"
+        );
+        read(operation, response)
+    })
+    .await;
+    let error = result.as_ref().err();
+    if let Some(error) = error {
+        tracing::debug!(
+            op = operation.op,
+            path = %operation.path,
+            server = error.server(),
+            elapsed_ms = operation.elapsed_ms(),
+            %error,
+            "failed"
+        );
+    }
+    metrics::operation_ended(operation.op, error, operation.started.elapsed());
+    result
+}
+
+async fn attempts<T>(
+    operation: &Operation,
+    first: Result<Answer>,
     mut again: impl FnMut(&Operation) -> Result<Answer>,
     read: impl FnOnce(&Operation, Response) -> Result<T>,
 ) -> Result<T> {
@@ -222,7 +262,7 @@ pub(crate) async fn run<T>(
     loop {
         let error = match attempt {
             Ok(answer) => match operation.answer(answer).await {
-                Ok(response) => return read(&operation, response),
+                Ok(response) => return read(operation, response),
                 Err(error) => error,
             },
             Err(error) => return Err(error),
@@ -242,6 +282,6 @@ pub(crate) async fn run<T>(
         }
         tracing::debug!(op = operation.op, path = %operation.path, %error, ?pause, "trying again");
         sleep(pause).await;
-        attempt = again(&operation);
+        attempt = again(operation);
     }
 }
