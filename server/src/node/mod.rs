@@ -29,7 +29,7 @@ use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::replication::{Health, Replication};
-use crate::sessions::{Delivery, Sessions};
+use crate::sessions::{CloseReason, Delivery, Sessions};
 
 /// How long a stop waits for connections to end by themselves.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -185,7 +185,9 @@ impl Server {
             runtimes,
             ..
         } = self;
+        // In this order: a connection that opens its session meanwhile sees one or the other.
         stop.cancel();
+        sessions.close_all(CloseReason::Shutdown);
         tasks.close();
         if tokio::time::timeout(STOP_PATIENCE, tasks.wait())
             .await

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -74,7 +75,7 @@ pub(crate) struct Line {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// The `sync` at the head of the line.
-    sync: Option<Sync>,
+    sync: Option<Box<Sync>>,
     sasl: SaslExchange,
     /// Number of the next write of this attach.
     pub(super) next_seq: u64,
@@ -271,21 +272,22 @@ impl Line {
         (server >= i64::from(throttle.max_requests)).then_some(throttle.stall_time)
     }
 
-    /// Waits for the `sync` at the head of the line and answers it; for ever if there is none.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time: the sync goes on being waited for at the next call.
-    pub(crate) async fn synced(&mut self) {
+    /// Answers the `sync` at the head of the line when it is through. Never ready without one.
+    pub(crate) fn poll_synced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(sync) = &mut self.sync else {
-            return std::future::pending().await;
+            return Poll::Pending;
         };
-        let outcome = sync.done.as_mut().await;
-        let Some(Sync {
+        let outcome = ready!(sync.done.as_mut().poll(cx));
+        if let Some(sync) = self.sync.take() {
+            self.answer_sync(*sync, outcome);
+        }
+        Poll::Ready(())
+    }
+
+    fn answer_sync(&mut self, sync: Sync, outcome: Result<(), Unavailable>) {
+        let Sync {
             xid, read_at, path, ..
-        }) = self.sync.take()
-        else {
-            return;
-        };
+        } = sync;
         let zxid = self.pipeline.state.applied_zxid();
         self.count_outstanding(-1);
         match outcome {
@@ -394,12 +396,12 @@ impl Line {
         match Request::decode(ask.op, body) {
             Ok(Request::Sync { path }) => {
                 let replication = self.pipeline.replication.clone();
-                self.sync = Some(Sync {
+                self.sync = Some(Box::new(Sync {
                     xid: ask.xid,
                     read_at: ask.read_at,
                     path: path.map(std::borrow::Cow::into_owned),
                     done: Box::pin(async move { replication.read_index().await }),
-                });
+                }));
             }
             Ok(request) => self.read(ask, &request),
             Err(_) if ask.op == OpCode::Sync => {

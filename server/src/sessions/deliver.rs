@@ -317,7 +317,7 @@ impl Deliver for Delivery {
         self.now = None;
         self.record_digest();
         for conn in self.dirty.drain(..) {
-            conn.wake.notify_one();
+            conn.wake.wake();
         }
     }
 

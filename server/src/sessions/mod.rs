@@ -12,6 +12,7 @@ mod expiry;
 mod identities;
 mod live;
 mod outbox;
+mod wake;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
