@@ -53,11 +53,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_waits_is_woken() {
-        let wake = std::sync::Arc::new(Wake::default());
-        let told = wake.clone();
-        let waits = tokio::spawn(async move { poll_fn(|cx| told.poll_told(cx)).await });
-        tokio::task::yield_now().await;
-        wake.wake();
-        waits.await.unwrap();
+        let wake = Wake::default();
+        let told = poll_fn(|cx| wake.poll_told(cx));
+        tokio::join!(told, async { wake.wake() });
     }
 }
