@@ -17,7 +17,7 @@ use quorate_proto::frame;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use self::socket::{ReadTurn, linger, read_turn, write_some};
+use self::socket::{ReadTurn, linger, read_turn, readable, write_some};
 use crate::clock::SharedClock;
 use crate::pipeline::{Connected, Line, LineClosed, Pipeline};
 use crate::sessions::{CloseReason, Conn, Fate};
@@ -144,9 +144,9 @@ impl Task {
 
     /// Reads once into `inbound`, waiting for something to read.
     async fn read_more(&mut self) -> Option<()> {
-        self.stream.readable().await.ok()?;
+        readable(&self.stream).await.ok()?;
         let inbound = &mut self.inbound;
-        match read_turn(&self.stream, |bytes| inbound.extend_from_slice(bytes)) {
+        match read_turn(&mut self.stream, |bytes| inbound.extend_from_slice(bytes)).await {
             ReadTurn::Closed => None,
             ReadTurn::Read(n) => {
                 self.shared.pipeline.metrics().bytes_received.add(n as u64);
@@ -227,8 +227,8 @@ impl Task {
             tokio::select! {
                 biased;
                 () = self.conn.wake.notified() => {}
-                readable = self.stream.readable(), if reads => {
-                    if readable.is_err() || self.read_frames(line).is_err() {
+                readable = readable(&self.stream), if reads => {
+                    if readable.is_err() || self.read_frames(line).await.is_err() {
                         return End::Now;
                     }
                 }
@@ -246,12 +246,12 @@ impl Task {
 
     /// Reads once and hands every whole frame to the line, from the shared read buffer where it
     /// can: only what is left over is copied.
-    fn read_frames(&mut self, line: &mut Line) -> Result<(), LineClosed> {
+    async fn read_frames(&mut self, line: &mut Line) -> Result<(), LineClosed> {
         let limit = self.shared.pipeline.frame_limit();
         let now = self.shared.clock.monotonic();
         let inbound = &mut self.inbound;
         let mut outcome = Ok(());
-        let turn = read_turn(&self.stream, |bytes| {
+        let turn = read_turn(&mut self.stream, |bytes| {
             if inbound.is_empty() {
                 match feed(line, bytes, limit, now) {
                     Ok(used) => inbound.extend_from_slice(bytes.get(used..).unwrap_or_default()),
@@ -260,7 +260,8 @@ impl Task {
             } else {
                 inbound.extend_from_slice(bytes);
             }
-        });
+        })
+        .await;
         match turn {
             ReadTurn::Closed => return Err(LineClosed),
             ReadTurn::Nothing => return Ok(()),

@@ -1,10 +1,13 @@
 //! Reading and writing a socket without waiting, through one buffer per thread.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Most bytes that one turn of one connection reads, so that others get theirs.
@@ -28,18 +31,37 @@ pub(super) enum ReadTurn {
     Closed,
 }
 
-/// Reads once, and hands what came to `take` before it returns.
-pub(super) fn read_turn(stream: &TcpStream, take: impl FnOnce(&[u8])) -> ReadTurn {
-    READ_BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
-        Ok(0) => ReadTurn::Closed,
-        Ok(n) => {
-            take(buffer.get(..n).unwrap_or_default());
-            ReadTurn::Read(n)
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadTurn::Nothing,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadTurn::Nothing,
-        Err(_) => ReadTurn::Closed,
+/// Reads once, without waiting, and hands what came to `take` before it returns.
+///
+/// A read that does not fill the buffer has emptied the socket: tokio takes note of that here, as
+/// it does not for `try_read`, and the next wait sleeps instead of reading in vain.
+pub(super) async fn read_turn(stream: &mut TcpStream, take: impl FnOnce(&[u8])) -> ReadTurn {
+    let mut take = Some(take);
+    poll_fn(|cx| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            let turn = match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                Poll::Pending => ReadTurn::Nothing,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    if let Some(take) = take.take() {
+                        take(read.filled());
+                    }
+                    ReadTurn::Read(read.filled().len())
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                    ReadTurn::Nothing
+                }
+                Poll::Ready(_) => ReadTurn::Closed,
+            };
+            Poll::Ready(turn)
+        })
     })
+    .await
+}
+
+/// Returns when there may be something to read.
+pub(super) async fn readable(stream: &TcpStream) -> io::Result<()> {
+    poll_fn(|cx| stream.poll_read_ready(cx)).await
 }
 
 /// Writes once; 0 if the socket is full.
@@ -60,8 +82,8 @@ pub(super) async fn linger(mut stream: TcpStream) {
     }
     let drain = async {
         let mut left = 1 << 20;
-        while left > 0 && stream.readable().await.is_ok() {
-            match read_turn(&stream, |_| ()) {
+        while left > 0 && readable(&stream).await.is_ok() {
+            match read_turn(&mut stream, |_| ()).await {
                 ReadTurn::Read(n) => left = usize::saturating_sub(left, n),
                 ReadTurn::Nothing => {}
                 ReadTurn::Closed => return,
