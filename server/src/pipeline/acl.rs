@@ -37,9 +37,10 @@ impl<'a> FixUp<'a> {
         let rules = self.rules;
         let mut fixed: Vec<Acl> = Vec::new();
         let mut seen = HashSet::new();
-        for entry in list.unwrap_or_default() {
+        let list = list.unwrap_or_default();
+        for entry in list {
             let (scheme, id) = (entry.scheme.as_deref(), entry.id.as_deref());
-            if !seen.insert((entry.perms.0, scheme, id)) {
+            if list.len() > 1 && !seen.insert((entry.perms.0, scheme, id)) {
                 continue;
             }
             let scheme = scheme.ok_or(ErrorCode::InvalidAcl)?;
