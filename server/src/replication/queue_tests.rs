@@ -246,15 +246,17 @@ fn closing_wakes_the_batcher_though_pushes_are_gathered() {
 
 #[tokio::test]
 async fn what_was_gathered_reaches_the_batcher() {
-    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
-    let gatherer = tokio::spawn({
-        let queue = queue.clone();
-        async move { queue.gather().await }
-    });
-    tokio::task::yield_now().await;
-    assert!(matches!(next(&queue), Next::Sleep));
-    push(&queue, 1, 10).unwrap();
-    queue.wake().await;
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let pushed_and_woken = async {
+        assert!(matches!(next(&queue), Next::Sleep));
+        push(&queue, 1, 10).unwrap();
+        assert!(!is_woken(&queue), "others may push in the same turn");
+        queue.wake().await;
+    };
+    tokio::select! {
+        biased;
+        () = queue.gather() => {}
+        () = pushed_and_woken => {}
+    }
     assert!(sent(&queue).is_some());
-    gatherer.abort();
 }
