@@ -119,7 +119,7 @@ impl Outbox {
         }
         let before = self.out.len();
         if self.out.capacity() == 0 {
-            self.out.reserve(FIRST_BYTES);
+            self.out = BytesMut::with_capacity(FIRST_BYTES);
         }
         write(&mut self.out);
         let added = self.out.len().saturating_sub(before);
