@@ -1,2 +1,45 @@
 //! An async ZooKeeper client that tells the truth about sessions.
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums)]
+
+mod auth;
+mod builder;
+mod call;
+mod client;
+mod codec;
+mod compress;
+mod error;
+mod hosts;
+mod ops;
+mod retry;
+mod root;
+mod sasl;
+mod session;
+mod transport;
+mod watch;
+
+pub use auth::{
+    AclByPrefix, AclProvider, AuthProvider, CreatorAllAcl, Credential, OpenAcl, StaticAuth,
+};
+pub use builder::ClientBuilder;
+pub use call::Call;
+pub use client::{Client, TrustLease};
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use codec::{Codec, CodecError};
+pub use compress::{Compression, CompressionError, Gzip};
+pub use error::{Context, Error, Outcome, Reason, Result};
+pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
+pub use ops::{Create, Created, Delete, Exists, Get, GetChildren, Node, SetData};
+pub use quorate_proto::{
+    Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
+};
+pub use retry::{
+    Budgeted, ExponentialBackoff, NoRetry, RetryBudget, RetryForever, RetryNTimes, RetryOnce,
+    RetryPolicy, RetryRun, RetryUntilElapsed, with_budget,
+};
+pub use sasl::SaslError;
+pub use session::{SessionInfo, SessionState, Status};
+#[cfg(feature = "tls")]
+pub use transport::tls::{TlsError, TlsOptions};
+pub use watch::{Notice, Watch, WatchStream, WatchedEvent};

@@ -28,3 +28,7 @@ pub const SEQUENCE_DIGITS: usize = 10;
 
 /// The most path text, in bytes, that clients put into one `setWatches`.
 pub const SET_WATCHES_BYTES_MAX: usize = 128 * 1024;
+
+/// The first bytes of every session password that Quorate gives: its own client knows by them that
+/// the leader stands behind replies to pings, writes and `sync`. Opaque to every other client.
+pub const QUORATE_MARK: [u8; 6] = *b"QUORA\x01";

@@ -134,6 +134,14 @@ impl Server {
             let accepting = listener.run(tasks.clone(), stop.clone());
             tasks.spawn_on(accepting, runtimes.clients());
         }
+        let (queue, stopped) = (replication.queue().clone(), stop.clone());
+        let gather = async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = queue.gather() => {}
+            }
+        };
+        tasks.spawn_on(gather, runtimes.clients());
         let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
         let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);

@@ -77,6 +77,8 @@ pub(crate) struct Line {
     /// The `sync` at the head of the line.
     sync: Option<Box<Sync>>,
     sasl: SaslExchange,
+    /// The time of this turn: when its frames were read, or when the line moved on.
+    now: Duration,
     /// Number of the next write of this attach.
     pub(super) next_seq: u64,
     /// The propose queue was full: when to look again.
@@ -121,6 +123,7 @@ impl Line {
             waiting_bytes: 0,
             sync: None,
             sasl: SaslExchange::Fresh,
+            now: Duration::ZERO,
             next_seq: 1,
             retry: false,
             lacked_room: false,
@@ -136,6 +139,7 @@ impl Line {
         if self.over {
             return Ok(());
         }
+        self.now = now;
         let (header, body) = RequestHeader::decode(payload).map_err(|_| LineClosed)?;
         let xid = header.xid;
         self.pipeline.metrics.packets_received.inc();
@@ -178,6 +182,10 @@ impl Line {
     pub(crate) fn pump(&mut self) {
         self.retry = false;
         self.lacked_room = false;
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.now = self.pipeline.clock.monotonic();
         self.impatient_pings();
         while self.sync.is_none() {
             let Some(first) = self.waiting.front() else {
@@ -289,6 +297,7 @@ impl Line {
             xid, read_at, path, ..
         } = sync;
         let zxid = self.pipeline.state.applied_zxid();
+        self.now = self.pipeline.clock.monotonic();
         self.count_outstanding(-1);
         match outcome {
             Ok(()) => {
@@ -485,7 +494,7 @@ impl Line {
     }
 
     fn impatient_pings(&mut self) {
-        let now = self.pipeline.clock.monotonic();
+        let now = self.now;
         let due = |w: &Waiting| matches!(w.what, What::Ping) && now >= w.read_at + PING_PATIENCE;
         let before = self.waiting.len();
         self.waiting.retain(|waiting| !due(waiting));
@@ -636,15 +645,10 @@ impl Line {
 
     /// Notes the answer to a read.
     pub(super) fn note_read(&self, ask: &Ask<'_>, zxid: Zxid) {
-        let now = self.pipeline.clock.monotonic();
-        let latency = now.saturating_sub(ask.read_at);
+        let latency = self.now.saturating_sub(ask.read_at);
         self.conn
             .stats
-            .answered(ask.op.code(), ask.xid.0, zxid.0, now, latency);
-        self.pipeline
-            .metrics
-            .request_latency
-            .record(millis(latency));
+            .answered(ask.op.code(), ask.xid.0, zxid.0, self.now, latency);
         self.pipeline.metrics.read_latency.record(millis(latency));
     }
 }

@@ -143,7 +143,9 @@ impl ConnStats {
         self.last_zxid.store(zxid, Ordering::Relaxed);
         self.last_response_ms.store(millis(now), Ordering::Relaxed);
         self.last_latency_ms.store(latency, Ordering::Relaxed);
-        self.max_latency_ms.fetch_max(latency, Ordering::Relaxed);
+        if latency > self.max_latency_ms.load(Ordering::Relaxed) {
+            self.max_latency_ms.fetch_max(latency, Ordering::Relaxed);
+        }
         let least = self.min_latency_plus_1_ms.load(Ordering::Relaxed);
         if least == 0 || latency + 1 < least {
             self.min_latency_plus_1_ms

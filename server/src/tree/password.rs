@@ -3,15 +3,13 @@
 use sha2::{Digest, Sha256};
 
 use quorate_proto::SessionId;
-
-/// How our client knows a session of Quorate. To every other client the password is opaque.
-const MARK: [u8; 6] = *b"QUORA\x01";
+use quorate_proto::limits::QUORATE_MARK;
 
 /// The mark, and ten bytes of a MAC of the id under the cluster's key.
 pub(super) fn own(key: &[u8; 32], session: SessionId) -> [u8; 16] {
     let mac = hmac_sha256(key, &session.0.to_be_bytes());
     let mut password = [0; 16];
-    for (to, from) in password.iter_mut().zip(MARK.iter().chain(&mac)) {
+    for (to, from) in password.iter_mut().zip(QUORATE_MARK.iter().chain(&mac)) {
         *to = *from;
     }
     password

@@ -1,0 +1,247 @@
+//! One operation from call to result: sent when it is called, awaited when it is polled, repeated
+//! when that is safe.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use quorate_proto::frame::FrameError;
+use quorate_proto::jute::DecodeError;
+use quorate_proto::{ErrorCode, OpCode, Reply, Request};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::client::Client;
+use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::session::{Answer, Arm, Failure, Orphan, Response, Submission};
+
+/// A call whose request has been queued. Await it for the result.
+///
+/// Requests leave in the order of the calls, whatever the order in which the futures are polled.
+///
+/// # Cancel safety
+/// Dropped before its request has left, it never happens. Dropped later, a write may still take
+/// effect; what a read or a watch would have left behind is taken back.
+#[must_use = "a dropped call is withdrawn if its request has not left yet"]
+pub struct Call<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
+
+impl<T> Call<T> {
+    pub(crate) fn new(future: impl Future<Output = Result<T>> + Send + 'static) -> Call<T> {
+        Call(Box::pin(future))
+    }
+
+    /// A call that fails before anything is sent.
+    pub(crate) fn refused(error: Error) -> Call<T>
+    where
+        T: Send + 'static,
+    {
+        Call::new(std::future::ready(Err(error)))
+    }
+}
+
+impl<T> Future for Call<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<T>> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> std::fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Call")
+    }
+}
+
+/// What may be done when nobody knows whether a request took effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Repeat {
+    /// It changes nothing: ask again.
+    Freely,
+    /// It must not happen twice: report the unknown outcome.
+    OnlyIfItDidNotHappen,
+}
+
+/// What every attempt of an operation has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) client: Client,
+    pub(crate) op: &'static str,
+    /// As the caller gave it.
+    pub(crate) path: String,
+    pub(crate) repeat: Repeat,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Option<Instant>,
+    /// The session that it belongs to; a repetition never leaves it.
+    pub(crate) generation: u64,
+}
+
+impl Operation {
+    pub(crate) fn new(client: &Client, op: &'static str, path: &str, repeat: Repeat) -> Operation {
+        let started = Instant::now();
+        Operation {
+            client: client.clone(),
+            op,
+            path: path.to_owned(),
+            repeat,
+            started,
+            deadline: client.operation_timeout().map(|time| started + time),
+            generation: client.bound_generation(),
+        }
+    }
+
+    /// Overrides the client's time limit.
+    pub(crate) fn within(mut self, time: Option<Duration>) -> Operation {
+        if let Some(time) = time {
+            self.deadline = Some(self.started + time);
+        }
+        self
+    }
+
+    pub(crate) fn context(&self, server: &str) -> Context {
+        Context {
+            op: self.op,
+            path: self.path.clone(),
+            server: server.to_owned(),
+            elapsed: self.started.elapsed(),
+            failed_op: None,
+        }
+    }
+
+    /// Queues a request of this operation.
+    pub(crate) fn submit(
+        &self,
+        request: &Request<'_>,
+        arm: Option<Arm>,
+        orphan: Option<Orphan>,
+    ) -> Result<Answer> {
+        let mut submission = Submission::new(request).map_err(|error| self.too_large(error))?;
+        submission.arm = arm;
+        submission.orphan = orphan;
+        submission.generation = Some(self.generation);
+        Ok(self.client.session().submit(submission))
+    }
+
+    fn too_large(&self, error: FrameError) -> Error {
+        Error::bad_argument(Reason::Option(error.to_string()), self.context(""))
+    }
+
+    /// Waits for an answer, until the deadline.
+    pub(crate) async fn answer(&self, mut answer: Answer) -> Result<Response> {
+        let result = match self.deadline {
+            None => (&mut answer).await,
+            Some(deadline) => match timeout_at(deadline, &mut answer).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let context = self.context(&self.client.status_now().server);
+                    return Err(match answer.give_up() {
+                        true => Error::unknown(Reason::TimedOut, context),
+                        false => Error::did_not_happen(self.client.why_not_connected(), context),
+                    });
+                }
+            },
+        };
+        let response = result.map_err(|failure| self.failed(failure))?;
+        match response.err {
+            0 => Ok(response),
+            code => Err(self.refused(code, &response.server)),
+        }
+    }
+
+    /// The server's refusal.
+    pub(crate) fn refused(&self, code: i32, server: &Arc<str>) -> Error {
+        let context = self.context(server);
+        match ErrorCode::from_code(code) {
+            Some(code) => Error::from_code(code, context),
+            None => Error::did_not_happen(Reason::UnknownCode(code), context),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        let Failure {
+            sent,
+            session_gone,
+            reason,
+            server,
+        } = failure;
+        let context = self.context(&server);
+        let outcome = match sent {
+            true => Outcome::Unknown,
+            false => Outcome::DidNotHappen,
+        };
+        match (session_gone, outcome) {
+            (true, outcome) => Error::SessionGone {
+                reason,
+                outcome,
+                context: Box::new(context),
+            },
+            (false, Outcome::Unknown) => Error::unknown(reason, context),
+            (false, _) if matches!(reason, Reason::TooLarge { .. }) => {
+                Error::bad_argument(reason, context)
+            }
+            (false, _) => Error::did_not_happen(reason, context),
+        }
+    }
+
+    /// A good answer whose body cannot be read. What was asked for has happened.
+    pub(crate) fn unreadable(&self, error: &DecodeError, response: &Response) -> Error {
+        let reason = Reason::Protocol(format!("the reply cannot be read: {error}"));
+        Error::happened(reason, self.context(&response.server))
+    }
+
+    /// Reads the body of a good answer.
+    pub(crate) fn read<'r>(&self, op: OpCode, response: &'r Response) -> Result<Reply<'r>> {
+        Reply::decode(op, &response.body).map_err(|error| self.unreadable(&error, response))
+    }
+
+    /// The answer of another shape than the operation has.
+    pub(crate) fn misshapen(&self, response: &Response) -> Error {
+        let reason = Reason::Protocol("the reply has another shape".to_owned());
+        Error::happened(reason, self.context(&response.server))
+    }
+
+    /// Whether this error allows for another attempt.
+    pub(crate) fn may_repeat(&self, error: &Error) -> bool {
+        error.is_retryable()
+            || (self.repeat == Repeat::Freely
+                && matches!(error, Error::Unknown { reason, .. } if *reason != Reason::TimedOut))
+    }
+}
+
+/// Runs an operation to its end: `first` was queued by the call itself, `again` queues the next
+/// attempt, `read` makes the result.
+pub(crate) async fn run<T>(
+    operation: Operation,
+    first: Result<Answer>,
+    mut again: impl FnMut(&Operation) -> Result<Answer>,
+    read: impl FnOnce(&Operation, Response) -> Result<T>,
+) -> Result<T> {
+    let mut attempt = first;
+    let mut retries = None;
+    loop {
+        let error = match attempt {
+            Ok(answer) => match operation.answer(answer).await {
+                Ok(response) => return read(&operation, response),
+                Err(error) => error,
+            },
+            Err(error) => return Err(error),
+        };
+        if !operation.may_repeat(&error) {
+            return Err(error);
+        }
+        let retries = retries.get_or_insert_with(|| operation.client.retry_policy().start());
+        let Some(pause) = retries.next_delay(operation.started.elapsed()) else {
+            return Err(error);
+        };
+        if operation
+            .deadline
+            .is_some_and(|deadline| Instant::now() + pause >= deadline)
+        {
+            return Err(error);
+        }
+        tracing::debug!(op = operation.op, path = %operation.path, %error, ?pause, "trying again");
+        sleep(pause).await;
+        attempt = again(&operation);
+    }
+}

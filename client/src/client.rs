@@ -1,0 +1,358 @@
+//! The handle: cheap to clone, shared by all who use one session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quorate_proto::SessionId;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
+
+use crate::auth::AclProvider;
+use crate::builder::ClientBuilder;
+use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::retry::RetryPolicy;
+use crate::root::Root;
+use crate::session::{Session, SessionInfo, SessionState, Status};
+
+/// A session with a ZooKeeper ensemble, and the root that paths hang below.
+///
+/// Clones share the session. When the last of them is dropped the session is closed, with
+/// everything that it owned; [`close`](Client::close) does that and tells the outcome.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use quorate_client::Client;
+///
+/// # async fn example() -> quorate_client::Result<()> {
+/// let client = Client::builder("zk1:2181,zk2:2181,zk3:2181/app")
+///     .session_timeout(Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// client.create("/greeting", "hello").await?;
+/// let node = client.get("/greeting").await?;
+/// assert_eq!(&node.data[..], b"hello");
+/// client.close().await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) root: Root,
+    /// The one session that this handle will do with.
+    pinned: Option<u64>,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) session: Arc<Session>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) retry: Arc<dyn RetryPolicy>,
+    pub(crate) acl: Arc<dyn AclProvider>,
+    pub(crate) operation_timeout: Option<Duration>,
+    pub(crate) is_closed: AtomicBool,
+}
+
+/// The last handle is gone: the server is told, so that what the session owned is free at once.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.is_closed.load(Ordering::Relaxed) {
+            // The task goes on by itself; nobody is left to hear the answer. Giving the answer up
+            // would withdraw the request, so it is forgotten instead.
+            std::mem::forget(self.session.close());
+        }
+        self.tasks.close();
+    }
+}
+
+impl Client {
+    pub(crate) fn new(inner: Inner, root: Root) -> Client {
+        Client {
+            inner: Arc::new(inner),
+            root,
+            pinned: None,
+        }
+    }
+
+    /// Starts to describe a client of these servers: `host:port,host:port/chroot`.
+    ///
+    /// The port is 2181 where none is given. IPv6 addresses stand in brackets.
+    pub fn builder(connect_string: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(connect_string.into())
+    }
+
+    /// Connects with all defaults.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::connect`].
+    pub async fn connect(connect_string: impl Into<String>) -> Result<Client> {
+        Client::builder(connect_string).connect().await
+    }
+
+    /// A handle whose paths hang below `path`, in the same session. The znode need not exist.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] for a path that breaks the rules.
+    pub fn chroot(&self, path: &str) -> Result<Client> {
+        let root = self.root.join(path).map_err(|error| {
+            let context = Context {
+                op: "chroot",
+                path: path.to_owned(),
+                ..Context::default()
+            };
+            Error::bad_argument(Reason::Path(error), context)
+        })?;
+        Ok(Client {
+            root,
+            ..self.clone()
+        })
+    }
+
+    /// The path that this handle's paths hang below.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        self.root.as_path()
+    }
+
+    /// A handle that works in the session of now and in no other.
+    ///
+    /// Without it, and with [`new_session_on_loss`](ClientBuilder::new_session_on_loss), a call
+    /// that is made after a session was lost goes to the next one.
+    #[must_use]
+    pub fn pinned(&self) -> Client {
+        Client {
+            pinned: Some(self.session().generation()),
+            ..self.clone()
+        }
+    }
+
+    /// Where the session stands, and every change of it. A receiver that looks rarely sees the
+    /// latest value; [`Status::generation`] tells it of sessions that came and went in between.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.session().status()
+    }
+
+    /// Where the session stands now.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        self.session().status().borrow().state
+    }
+
+    /// The session's id; `None` before the first connection and after a loss.
+    #[must_use]
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.session().info().map(|info| info.id)
+    }
+
+    /// The session, to be taken up by another process or after a restart with
+    /// [`ClientBuilder::resume`]. A session that is to live on must not be closed: use
+    /// [`detach`](Client::detach).
+    #[must_use]
+    pub fn session_info(&self) -> Option<SessionInfo> {
+        self.session().info()
+    }
+
+    /// Until when no other session can take what this one owns: its ephemerals and its locks.
+    ///
+    /// `None` as long as nothing proves the session. The instant moves forward with every reply
+    /// that the leader stands behind (on Quorate: pings, writes and `sync`; on ZooKeeper:
+    /// committed writes, sent in the background while a [`TrustLease`] is held). Work that needs a
+    /// lock may go on while the connection is away, until this instant and no longer.
+    #[must_use]
+    pub fn trusted_until(&self) -> Option<Instant> {
+        self.session().trusted_until()
+    }
+
+    /// Ready when the session is no longer trusted: [`trusted_until`](Client::trusted_until) has
+    /// passed, or the session is over.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn trust_lapsed(&self) {
+        let mut status = self.status();
+        loop {
+            let until = match self.trusted_until() {
+                None => return,
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => until,
+            };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                changed = status.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Keeps [`trusted_until`](Client::trusted_until) in the future for as long as the lease is
+    /// held and a quorum can be reached. On Quorate pings do that; on ZooKeeper it costs one small
+    /// write every quarter of the session timeout.
+    #[must_use]
+    pub fn hold_trust(&self) -> TrustLease {
+        self.session().hold_trust();
+        TrustLease(Arc::clone(&self.inner))
+    }
+
+    /// Waits until the session is over, and says why.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn lost(&self) -> Reason {
+        let mut status = self.status();
+        let generation = self.bound_generation();
+        loop {
+            {
+                let now = status.borrow_and_update();
+                let is_over = matches!(now.state, SessionState::Lost | SessionState::Closed);
+                if now.generation > generation || is_over {
+                    return now.reason.clone().unwrap_or(Reason::Closed);
+                }
+            }
+            if status.changed().await.is_err() {
+                return Reason::Closed;
+            }
+        }
+    }
+
+    /// Waits until a server is connected.
+    ///
+    /// # Errors
+    /// [`Error::SessionGone`] when the client is closed or its session lost for good.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn connected(&self) -> Result<()> {
+        let mut status = self.status();
+        loop {
+            let ended = {
+                let now = status.borrow_and_update();
+                match now.state {
+                    SessionState::Connected | SessionState::ReadOnly => return Ok(()),
+                    SessionState::Closed => true,
+                    SessionState::Lost => !self.opens_new_sessions(),
+                    _ => false,
+                }
+            };
+            if ended || status.changed().await.is_err() {
+                let reason = self.status_now().reason.unwrap_or(Reason::Closed);
+                let context = Box::new(Context {
+                    op: "connect",
+                    ..Context::default()
+                });
+                return Err(Error::SessionGone {
+                    reason,
+                    outcome: Outcome::DidNotHappen,
+                    context,
+                });
+            }
+        }
+    }
+
+    /// How many watches are armed.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        self.session().watches_held()
+    }
+
+    /// Closes the session, for all clones: ephemerals are deleted, locks are free.
+    ///
+    /// What was called before is done first. Waits for the server's answer, for as long as
+    /// [`ClientBuilder::close_timeout`].
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if no answer came: the session then ends by its timeout.
+    ///
+    /// # Cancel safety
+    /// The close goes on when the future is dropped.
+    pub async fn close(self) -> Result<()> {
+        let is_first = !self.inner.is_closed.swap(true, Ordering::AcqRel);
+        let mut status = self.status();
+        if is_first {
+            std::mem::forget(self.session().close());
+        }
+        let limit = self.session().close_timeout();
+        let over = async {
+            loop {
+                if matches!(
+                    status.borrow_and_update().state,
+                    SessionState::Closed | SessionState::Lost
+                ) {
+                    return;
+                }
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        match tokio::time::timeout(limit, over).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                self.session().abort();
+                let context = Context {
+                    op: "closeSession",
+                    elapsed: limit,
+                    ..Context::default()
+                };
+                Err(Error::unknown(Reason::TimedOut, context))
+            }
+        }
+    }
+
+    /// Leaves the session alone and drops the connection: another process may
+    /// [`resume`](ClientBuilder::resume) it within its timeout. Ends it for all clones.
+    ///
+    /// `None` if there is no session now.
+    pub fn detach(self) -> Option<SessionInfo> {
+        self.inner.is_closed.store(true, Ordering::Release);
+        let info = self.session().info();
+        self.session().abort();
+        info
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.inner.session
+    }
+
+    pub(crate) fn retry_policy(&self) -> &dyn RetryPolicy {
+        &*self.inner.retry
+    }
+
+    pub(crate) fn operation_timeout(&self) -> Option<Duration> {
+        self.inner.operation_timeout
+    }
+
+    /// The session that a call made now belongs to.
+    pub(crate) fn bound_generation(&self) -> u64 {
+        self.pinned.unwrap_or_else(|| self.session().generation())
+    }
+
+    pub(crate) fn opens_new_sessions(&self) -> bool {
+        self.session().opens_new_sessions()
+    }
+
+    pub(crate) fn status_now(&self) -> Status {
+        self.session().status().borrow().clone()
+    }
+
+    /// Why a request did not leave in time.
+    pub(crate) fn why_not_connected(&self) -> Reason {
+        let status = self.status_now();
+        match status.reason {
+            Some(reason) if !status.state.is_connected() => reason,
+            _ => Reason::TimedOut,
+        }
+    }
+}
+
+/// Keeps the session proven for as long as it is held; see [`Client::hold_trust`].
+#[derive(Debug)]
+#[must_use = "a dropped lease keeps nothing"]
+pub struct TrustLease(Arc<Inner>);
+
+impl Drop for TrustLease {
+    fn drop(&mut self) {
+        self.0.session.release_trust();
+    }
+}

@@ -1,0 +1,101 @@
+//! getData.
+
+use std::time::Duration;
+
+use quorate_proto::request::PathWatch;
+use quorate_proto::{OpCode, Reply, Request};
+
+use super::{Node, detach, one_shot, sent_when_awaited};
+use crate::call::{Call, Operation, Repeat, run};
+use crate::client::Client;
+use crate::error::Result;
+use crate::session::{Response, Table};
+use crate::watch::Watch;
+
+impl Client {
+    /// Reads a znode's data.
+    ///
+    /// # Errors
+    /// [`Error::is_no_node`](crate::Error::is_no_node) if it does not exist.
+    ///
+    /// Source: ZooKeeper `getData`; Curator `getData()`; kazoo `get`.
+    pub fn get(&self, path: &str) -> Get {
+        Get {
+            operation: Operation::new(self, "getData", path, Repeat::Freely),
+        }
+    }
+}
+
+/// Reads a znode's data; see [`Client::get`].
+#[derive(Debug)]
+#[must_use = "nothing is sent before `send` or `.await`"]
+pub struct Get {
+    operation: Operation,
+}
+
+impl Get {
+    /// Limits this call's time, waiting and repetitions included.
+    pub fn timeout(mut self, time: Duration) -> Get {
+        self.operation = self.operation.within(Some(time));
+        self
+    }
+
+    /// Queues the request now; it leaves behind all that were queued before.
+    pub fn send(self) -> Call<Node> {
+        let operation = self.operation;
+        let path = match operation.full_path() {
+            Ok(path) => path,
+            Err(error) => return Call::refused(error),
+        };
+        let request = move |operation: &Operation| {
+            let request = PathWatch {
+                path: (&*path).into(),
+                watch: false,
+            };
+            operation.submit(&Request::GetData(request), None, None)
+        };
+        let first = request(&operation);
+        Call::new(run(operation, first, request, node))
+    }
+
+    /// Reads, and watches for the next change of the data or for the deletion.
+    ///
+    /// The request is queued by this call, as by [`send`](Get::send).
+    pub fn watch(self) -> Call<(Node, Watch)> {
+        let operation = self.operation;
+        let path = match operation.full_path() {
+            Ok(path) => path,
+            Err(error) => return Call::refused(error),
+        };
+        let mut watch = None;
+        let mut request = {
+            let path = path.clone();
+            move |operation: &Operation, watch: &mut Option<Watch>| {
+                let (arm, watcher) = one_shot(&operation.client, &path, Table::Data, false);
+                *watch = Some(watcher);
+                let request = PathWatch {
+                    path: (&*path).into(),
+                    watch: true,
+                };
+                operation.submit(&Request::GetData(request), Some(arm), None)
+            }
+        };
+        let first = request(&operation, &mut watch);
+        Call::new(async move {
+            let node = run(operation, first, |op| request(op, &mut watch), node).await?;
+            Ok((node, watch.expect("made with the request")))
+        })
+    }
+}
+
+sent_when_awaited!(Get => Node);
+
+fn node(operation: &Operation, response: Response) -> Result<Node> {
+    match operation.read(OpCode::GetData, &response)? {
+        Reply::DataStat(data, stat) => {
+            let data = detach(&response.body, data.unwrap_or_default());
+            Ok(Node { data, stat })
+        }
+        _ => Err(operation.misshapen(&response)),
+    }
+}

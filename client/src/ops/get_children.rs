@@ -1,0 +1,99 @@
+//! getChildren.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use quorate_proto::request::PathWatch;
+use quorate_proto::{OpCode, Reply, Request, Stat};
+
+use super::{one_shot, sent_when_awaited};
+use crate::call::{Call, Operation, Repeat, run};
+use crate::client::Client;
+use crate::error::Result;
+use crate::session::{Response, Table};
+use crate::watch::Watch;
+
+impl Client {
+    /// Lists the names of a znode's children, in no order, with the znode's `Stat`.
+    ///
+    /// # Errors
+    /// [`Error::is_no_node`](crate::Error::is_no_node) if it does not exist.
+    ///
+    /// Source: ZooKeeper `getChildren2`; Curator `getChildren()`; kazoo `get_children`.
+    pub fn children(&self, path: &str) -> GetChildren {
+        GetChildren {
+            operation: Operation::new(self, "getChildren", path, Repeat::Freely),
+        }
+    }
+}
+
+/// Lists a znode's children; see [`Client::children`].
+#[derive(Debug)]
+#[must_use = "nothing is sent before `send` or `.await`"]
+pub struct GetChildren {
+    operation: Operation,
+}
+
+impl GetChildren {
+    /// Limits this call's time, waiting and repetitions included.
+    pub fn timeout(mut self, time: Duration) -> GetChildren {
+        self.operation = self.operation.within(Some(time));
+        self
+    }
+
+    /// Queues the request now; it leaves behind all that were queued before.
+    pub fn send(self) -> Call<(Vec<String>, Stat)> {
+        let operation = self.operation;
+        let path = match operation.full_path() {
+            Ok(path) => path,
+            Err(error) => return Call::refused(error),
+        };
+        let request = move |operation: &Operation| {
+            let request = PathWatch {
+                path: (&*path).into(),
+                watch: false,
+            };
+            operation.submit(&Request::GetChildren2(request), None, None)
+        };
+        let first = request(&operation);
+        Call::new(run(operation, first, request, children))
+    }
+
+    /// Lists, and watches for the next child that comes or goes, or for the deletion.
+    ///
+    /// The request is queued by this call, as by [`send`](GetChildren::send).
+    pub fn watch(self) -> Call<(Vec<String>, Stat, Watch)> {
+        let operation = self.operation;
+        let path = match operation.full_path() {
+            Ok(path) => path,
+            Err(error) => return Call::refused(error),
+        };
+        let mut watch = None;
+        let request = move |operation: &Operation, watch: &mut Option<Watch>| {
+            let (arm, watcher) = one_shot(&operation.client, &path, Table::Child, false);
+            *watch = Some(watcher);
+            let request = PathWatch {
+                path: (&*path).into(),
+                watch: true,
+            };
+            operation.submit(&Request::GetChildren2(request), Some(arm), None)
+        };
+        let first = request(&operation, &mut watch);
+        Call::new(async move {
+            let (names, stat) =
+                run(operation, first, |op| request(op, &mut watch), children).await?;
+            Ok((names, stat, watch.expect("made with the request")))
+        })
+    }
+}
+
+sent_when_awaited!(GetChildren => (Vec<String>, Stat));
+
+fn children(operation: &Operation, response: Response) -> Result<(Vec<String>, Stat)> {
+    match operation.read(OpCode::GetChildren2, &response)? {
+        Reply::ChildrenStat(names, stat) => {
+            Ok((names.into_iter().map(Cow::into_owned).collect(), stat))
+        }
+        _ => Err(operation.misshapen(&response)),
+    }
+}

@@ -1,0 +1,112 @@
+//! The operations, one file each: a builder that is sent when it is awaited, or earlier with
+//! `send`.
+//!
+//! A path is checked here, before anything is sent: what breaks the rules is
+//! [`Error::BadArgument`](crate::Error::BadArgument).
+
+mod create;
+mod delete;
+mod exists;
+mod get;
+mod get_children;
+mod set_data;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_proto::{Stat, path};
+use tokio::sync::oneshot;
+
+use crate::call::Operation;
+use crate::client::Client;
+use crate::error::{Error, Reason, Result};
+use crate::session::{Arm, Table, Unwatch};
+use crate::watch::Watch;
+
+pub use create::{Create, Created};
+pub use delete::Delete;
+pub use exists::Exists;
+pub use get::Get;
+pub use get_children::GetChildren;
+pub use set_data::SetData;
+
+/// A znode's data and its `Stat`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Node {
+    /// Its data; empty where the znode has none.
+    pub data: Bytes,
+    /// Its versions, times and owner.
+    pub stat: Stat,
+}
+
+impl Node {
+    /// The data as text.
+    ///
+    /// # Errors
+    /// If it is not UTF-8.
+    pub fn text(&self) -> std::result::Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(&self.data)
+    }
+}
+
+/// Gives a builder what all of them have: `send`, and `.await`.
+macro_rules! sent_when_awaited {
+    ($builder:ident => $output:ty) => {
+        impl std::future::IntoFuture for $builder {
+            type Output = $crate::Result<$output>;
+            type IntoFuture = $crate::Call<$output>;
+
+            fn into_future(self) -> $crate::Call<$output> {
+                self.send()
+            }
+        }
+    };
+}
+pub(crate) use sent_when_awaited;
+
+impl Operation {
+    /// Checks the operation's own path and gives the server's.
+    pub(crate) fn full_path(&self) -> Result<Arc<str>> {
+        path::validate(&self.path)
+            .map_err(|error| Error::bad_argument(Reason::Path(error), self.context("")))?;
+        Ok(self.client.root.full(&self.path).into())
+    }
+}
+
+/// The two ends of a one-shot watch: what the session arms, and what the caller gets.
+pub(crate) fn one_shot(
+    client: &Client,
+    path: &Arc<str>,
+    table: Table,
+    exists: bool,
+) -> (Arm, Watch) {
+    let (fire, fired) = oneshot::channel();
+    let id = client.session().next_watch_id();
+    let arm = Arm::Once {
+        path: Arc::clone(path),
+        id,
+        table,
+        exists,
+        fire,
+    };
+    let off = Unwatch::new(Arc::clone(client.session()), Arc::clone(path), table, id);
+    (
+        arm,
+        Watch {
+            fired,
+            root: client.root.clone(),
+            off,
+        },
+    )
+}
+
+/// Bytes of a reply that may be kept for long: small ones are copied, so that they do not hold the
+/// whole of what was read with them.
+pub(crate) fn detach(body: &Bytes, part: &[u8]) -> Bytes {
+    match part.len() {
+        0 => Bytes::new(),
+        len if len < 16 * 1024 => Bytes::copy_from_slice(part),
+        _ => body.slice_ref(part),
+    }
+}

@@ -1,0 +1,175 @@
+//! From a server's name to a connection with a session: dial, handshake, SASL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use quorate_proto::request::SaslToken;
+use quorate_proto::{
+    ConnectRequest, ConnectResponse, ErrorCode, OpCode, Reply, ReplyHeader, Request, SessionId,
+    Xid, Zxid, frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::{SaslLogin, SessionInfo, Settings};
+use crate::hosts::HostPort;
+use crate::sasl::DigestMd5;
+use crate::transport::Socket;
+
+/// A server that answered the handshake.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) socket: Socket,
+    /// What arrived behind the answers.
+    pub(super) input: BytesMut,
+    pub(super) server: Arc<str>,
+    pub(super) info: SessionInfo,
+    pub(super) is_read_only: bool,
+    /// When the request for the session left.
+    pub(super) asked: Instant,
+    /// The number that the next request may have.
+    pub(super) next_xid: i32,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum DialError {
+    /// Another server, or another time, may do better.
+    Failed(String),
+    /// The server says that the session is over.
+    Expired,
+    /// No server will take these credentials.
+    AuthFailed(String),
+}
+
+/// Dials one server and asks it for the session, or for a new one.
+///
+/// # Cancel safety
+/// Dropping it closes the connection. A new session that the server had just opened expires.
+pub(super) async fn dial(
+    settings: &Settings,
+    server: &HostPort,
+    session: Option<&SessionInfo>,
+    last_zxid: Zxid,
+) -> Result<Connected, DialError> {
+    let failed = |error: std::io::Error| DialError::Failed(format!("{server}: {error}"));
+    let (mut socket, address) = settings.connector.connect(server).await.map_err(failed)?;
+    tracing::debug!(%server, %address, "connected, asking for a session");
+
+    let mut out = BytesMut::new();
+    let wished = session.map_or(settings.session_timeout, |session| session.timeout);
+    let request = ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: last_zxid,
+        timeout_ms: i32::try_from(wished.as_millis()).unwrap_or(i32::MAX),
+        session: session.map_or(SessionId::NONE, |session| session.id),
+        password: Some(session.map_or(&[0; 16], |session| &session.password)),
+        read_only: Some(settings.may_be_read_only),
+    };
+    request
+        .write_frame(&mut out)
+        .map_err(|error| DialError::Failed(error.to_string()))?;
+    let asked = Instant::now();
+    socket.write_all(&out).await.map_err(failed)?;
+
+    let mut input = BytesMut::with_capacity(4096);
+    let payload = read_frame(&mut socket, &mut input, 4096)
+        .await
+        .map_err(failed)?;
+    let response = ConnectResponse::decode(&payload)
+        .map_err(|error| DialError::Failed(format!("{server} is no ZooKeeper server: {error}")))?;
+    if response.timeout_ms <= 0 {
+        return match session {
+            Some(_) => Err(DialError::Expired),
+            None => Err(DialError::Failed(format!(
+                "{server} refused to open a session"
+            ))),
+        };
+    }
+    let timeout = Duration::from_millis(u64::from(response.timeout_ms.unsigned_abs()));
+    let mut connected = Connected {
+        socket,
+        input,
+        server: server.to_string().into(),
+        info: SessionInfo {
+            id: response.session,
+            password: response.password,
+            timeout,
+            last_zxid,
+        },
+        is_read_only: response.read_only == Some(true),
+        asked,
+        next_xid: 1,
+    };
+    if let Some(login) = &settings.sasl {
+        authenticate(&mut connected, login).await?;
+    }
+    Ok(connected)
+}
+
+/// SASL before anything else: a server that demands it answers nothing before.
+async fn authenticate(connected: &mut Connected, login: &SaslLogin) -> Result<(), DialError> {
+    let refused = |text: String| DialError::AuthFailed(format!("SASL: {text}"));
+    let failed = |error: std::io::Error| DialError::Failed(format!("SASL: {error}"));
+    let mut mechanism = DigestMd5::new(login.user.as_str(), login.password.as_str());
+    let mut token = DigestMd5::FIRST_TOKEN.to_vec();
+    loop {
+        let xid = Xid(connected.next_xid);
+        connected.next_xid += 1;
+        let mut out = BytesMut::new();
+        Request::Sasl(SaslToken(Some(&token)))
+            .write_frame(&mut out, xid)
+            .map_err(|error| refused(error.to_string()))?;
+        connected.socket.write_all(&out).await.map_err(failed)?;
+        let payload = read_frame(&mut connected.socket, &mut connected.input, 65536)
+            .await
+            .map_err(failed)?;
+        let (header, body) =
+            ReplyHeader::decode(&payload).map_err(|error| refused(error.to_string()))?;
+        if header.err != 0 {
+            let code = ErrorCode::from_code(header.err).map_or("refused", ErrorCode::name);
+            return Err(refused(format!("{code} at {}", connected.server)));
+        }
+        let Ok(Reply::Sasl(SaslToken(challenge))) = Reply::decode(OpCode::Sasl, body) else {
+            return Err(refused("the answer cannot be read".to_owned()));
+        };
+        match mechanism.step(challenge.unwrap_or_default()) {
+            Ok(Some(next)) => token = next,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(refused(error.to_string())),
+        }
+    }
+}
+
+/// Asks `isro`: whether a server takes writes now.
+pub(super) async fn takes_writes(settings: &Settings, server: &HostPort) -> std::io::Result<bool> {
+    let (mut socket, _) = settings.connector.connect(server).await?;
+    socket.write_all(b"isro").await?;
+    let mut answer = [0; 2];
+    socket.read_exact(&mut answer).await?;
+    Ok(&answer == b"rw")
+}
+
+/// Reads one frame of a handshake; what follows it stays in `input`.
+async fn read_frame(
+    socket: &mut Socket,
+    input: &mut BytesMut,
+    limit: usize,
+) -> std::io::Result<Bytes> {
+    loop {
+        match frame::split(input, limit) {
+            Ok(Some((_, len))) => {
+                let mut payload = input.split_to(len).freeze();
+                payload.advance(frame::PREFIX_LEN);
+                return Ok(payload);
+            }
+            Ok(None) => {}
+            Err(error) => return Err(std::io::Error::other(error)),
+        }
+        if socket.read_buf(input).await? == 0 {
+            let text = "the server closed the connection without an answer";
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text));
+        }
+    }
+}

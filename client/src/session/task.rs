@@ -1,0 +1,870 @@
+//! The task that owns the socket: dial, speak, listen, and say what became of the session.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::future::{Either, pending};
+use quorate_proto::request::{AuthPacket, PathVersion};
+use quorate_proto::{
+    ErrorCode, OpCode, ReplyHeader, Request, SetWatches, SetWatches2, Version, WatcherEvent,
+    WatcherType, Xid, Zxid, frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::dial::{self, Connected, DialError};
+use super::link::{Link, Open, proof_of};
+use super::trust::{Proof, Rule, Trust};
+use super::watches::{OneShot, Table, Watches};
+use super::{Arm, Failure, Queued, Response, Session, SessionInfo, SessionState};
+use crate::error::Reason;
+use crate::hosts::{HostPort, ServerList};
+
+/// How sessions of Quorate are known, by the first bytes of their password.
+const QUORATE_MARK: &[u8] = &quorate_proto::limits::QUORATE_MARK;
+/// Bytes collected before they are written.
+const WRITE_CHUNK: usize = 64 * 1024;
+/// What is read at once.
+const READ_CHUNK: usize = 64 * 1024;
+/// Path text in one `setWatches`, below the smallest frame limit that servers have.
+const SET_WATCHES_BYTES: usize = quorate_proto::limits::SET_WATCHES_BYTES_MAX;
+/// The longest pause before a dial.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// A dial that takes longer is given up, however long the session timeout is.
+const DIAL_MAX: Duration = Duration::from_secs(10);
+/// A dial is given this long, however short the session timeout is.
+const DIAL_MIN: Duration = Duration::from_millis(250);
+/// A znode that nobody has: deleting it is a write that changes nothing and is yet committed.
+const NO_SUCH_ZNODE: &str = "/quorate-proof-of-session";
+
+/// Starts the task of a session.
+pub(crate) fn spawn(session: &Arc<Session>, tracker: &TaskTracker) {
+    let driver = Driver {
+        servers: ServerList::new(session.settings.servers.clone(), PAUSE_MAX, rand::random()),
+        watches: Watches::default(),
+        attached: session.settings.resume,
+        trust: None,
+        last_zxid: session
+            .settings
+            .resume
+            .map_or(Zxid::ZERO, |info| info.last_zxid),
+        last_failure: String::new(),
+        shared: Arc::clone(session),
+    };
+    tracker.spawn(driver.run());
+}
+
+struct Driver {
+    shared: Arc<Session>,
+    servers: ServerList,
+    watches: Watches,
+    /// The session to attach to; `None` to open one.
+    attached: Option<SessionInfo>,
+    trust: Option<Trust>,
+    last_zxid: Zxid,
+    /// Why the last dial failed.
+    last_failure: String,
+}
+
+/// How a connection, or the attempt to make one, ended.
+enum End {
+    /// Dial again.
+    Disconnected(String),
+    /// The session is over.
+    Lost(Reason),
+    /// There will be no further session.
+    Closed(Reason),
+}
+
+/// Where a connection's bytes are.
+struct Wire {
+    link: Link,
+    input: BytesMut,
+    out: BytesMut,
+    server: Arc<str>,
+    info: SessionInfo,
+    generation: u64,
+    is_read_only: bool,
+    /// Answers to `setWatches` that are still to come.
+    watches_resuming: usize,
+    /// What the watches were taken up from.
+    resumed_from: Zxid,
+    has_lasting: bool,
+    is_closing: bool,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let end = match self.connect().await {
+                Ok(connected) => self.serve(connected).await,
+                Err(end) => end,
+            };
+            match end {
+                End::Disconnected(why) => self.suspended(why),
+                End::Lost(reason) if self.shared.settings.new_session_on_loss => self.lost(reason),
+                End::Lost(reason) => {
+                    self.over(SessionState::Lost, reason);
+                    return;
+                }
+                End::Closed(reason) => {
+                    self.over(SessionState::Closed, reason);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Dials servers until one gives us our session, or a new one.
+    async fn connect(&mut self) -> Result<Connected, End> {
+        let shared = Arc::clone(&self.shared);
+        let mut close_by = None;
+        loop {
+            if let Some(servers) = shared.new_servers.lock().take() {
+                self.servers.replace(servers);
+            }
+            self.drop_withdrawn();
+            let attempt = self.servers.next();
+            let dial_time = self.dial_time();
+            let attached = self.attached;
+            let last_zxid = self.last_zxid;
+            let dialled = async {
+                sleep(attempt.pause).await;
+                let dial = dial::dial(
+                    &shared.settings,
+                    &attempt.server,
+                    attached.as_ref(),
+                    last_zxid,
+                );
+                match timeout(dial_time, dial).await {
+                    Ok(result) => result,
+                    Err(_) => Err(DialError::Failed(format!(
+                        "{}: no answer in time",
+                        attempt.server
+                    ))),
+                }
+            };
+            tokio::pin!(dialled);
+            let result = loop {
+                if shared.abort.load(Ordering::Relaxed) {
+                    return Err(End::Closed(Reason::Closed));
+                }
+                if shared.queue.lock().is_closed {
+                    if self.attached.is_none() {
+                        return Err(End::Closed(Reason::Closed));
+                    }
+                    close_by.get_or_insert_with(|| Instant::now() + shared.settings.close_timeout);
+                }
+                tokio::select! {
+                    biased;
+                    () = until(self.give_up_at()) => {
+                        let id = self.attached.map(|info| info.id).unwrap_or_default();
+                        return Err(End::Lost(Reason::SessionGivenUp(id)));
+                    }
+                    () = until(close_by) => return Err(End::Closed(Reason::Closed)),
+                    result = &mut dialled => break result,
+                    () = shared.wake.notified() => {}
+                }
+            };
+            match result {
+                Ok(connected) => {
+                    self.servers.success();
+                    return Ok(connected);
+                }
+                Err(DialError::Expired) => {
+                    self.servers.success();
+                    let id = self.attached.map(|info| info.id).unwrap_or_default();
+                    return Err(End::Lost(Reason::SessionExpired(id)));
+                }
+                Err(DialError::AuthFailed(text)) => {
+                    return Err(End::Closed(Reason::AuthFailed(text)));
+                }
+                Err(DialError::Failed(text)) => {
+                    tracing::debug!(error = %text, "no connection");
+                    let reason = Reason::NoServer(text.clone());
+                    self.last_failure = text;
+                    shared.status.send_if_modified(|status| {
+                        status.reason = Some(reason);
+                        true
+                    });
+                }
+            }
+        }
+    }
+
+    /// One server gets a share of the time that is left, so that the others get theirs.
+    fn dial_time(&self) -> Duration {
+        let timeout = self
+            .attached
+            .map_or(self.shared.settings.session_timeout, |info| info.timeout);
+        let servers = u32::try_from(self.servers.len().max(2)).unwrap_or(u32::MAX);
+        (timeout / servers).clamp(DIAL_MIN, DIAL_MAX)
+    }
+
+    fn give_up_at(&self) -> Option<Instant> {
+        self.attached?;
+        self.trust.as_ref().and_then(Trust::give_up_at)
+    }
+
+    /// Forgets requests whose callers went away before they left.
+    fn drop_withdrawn(&self) {
+        let mut queue = self.shared.queue.lock();
+        let before = queue.requests.len();
+        queue
+            .requests
+            .retain(|queued| !queued.slot.as_ref().is_some_and(super::Slot::is_abandoned));
+        let dropped = before - queue.requests.len();
+        self.shared.waiting.fetch_sub(dropped, Ordering::Relaxed);
+    }
+
+    /// Speaks and listens until the connection ends.
+    async fn serve(&mut self, connected: Connected) -> End {
+        let Connected {
+            socket,
+            input,
+            server,
+            info,
+            is_read_only,
+            asked,
+            next_xid,
+        } = connected;
+        let now = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let generation = shared.queue.lock().generation;
+        let mut wire = Wire {
+            link: Link::new(info.timeout, next_xid, now),
+            input,
+            out: BytesMut::with_capacity(4096),
+            server,
+            info,
+            generation,
+            is_read_only,
+            watches_resuming: 0,
+            resumed_from: self.last_zxid,
+            has_lasting: false,
+            is_closing: false,
+        };
+        if let Err(end) = self.attach(&mut wire, asked, now).await {
+            return end;
+        }
+        let search = if is_read_only {
+            let servers = self.servers.all();
+            Either::Left(Box::pin(find_writable(Arc::clone(&shared), servers)))
+        } else {
+            Either::Right(pending::<HostPort>())
+        };
+        tokio::pin!(search);
+
+        let (mut reader, mut writer) = tokio::io::split(socket);
+        let end = loop {
+            if shared.abort.load(Ordering::Relaxed) {
+                break End::Closed(Reason::Closed);
+            }
+            let now = Instant::now();
+            self.take_off_watches(&mut wire, now);
+            self.fill_out(&mut wire, now);
+            let deadline = self.speak_on_time(&mut wire, now);
+            wire.input.reserve(READ_CHUNK);
+            tokio::select! {
+                biased;
+                read = reader.read_buf(&mut wire.input) => match read {
+                    Ok(0) if wire.is_closing => break End::Closed(Reason::Closed),
+                    Ok(0) => break End::Disconnected("the server closed the connection".to_owned()),
+                    Ok(_) => if let Some(end) = self.take_in(&mut wire) { break end },
+                    Err(error) => break End::Disconnected(error.to_string()),
+                },
+                written = writer.write_buf(&mut wire.out), if !wire.out.is_empty() => {
+                    if let Err(error) = written {
+                        break End::Disconnected(error.to_string());
+                    }
+                }
+                () = shared.wake.notified() => {}
+                found = &mut search => {
+                    self.servers.prefer(&found);
+                    break End::Disconnected(format!("{found} takes writes again"));
+                }
+                () = sleep_until(deadline) => {
+                    if Instant::now() >= wire.link.silent_at() {
+                        break End::Disconnected("the server says nothing".to_owned());
+                    }
+                }
+            }
+        };
+        self.fail_open(&mut wire, &end);
+        self.servers.lost(now.elapsed());
+        end
+    }
+
+    /// The session is ours at this server: says so, and arms again what was armed.
+    async fn attach(&mut self, wire: &mut Wire, asked: Instant, now: Instant) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let info = &wire.info;
+        if !wire.is_read_only {
+            let rule = match info.password.starts_with(QUORATE_MARK) {
+                true => Rule::LeaderConfirmed,
+                false => Rule::CommittedWrites,
+            };
+            let is_same = self.attached.is_some_and(|attached| attached.id == info.id);
+            let trust = match self.trust.take() {
+                Some(trust) if is_same && trust.rule() == rule => trust,
+                _ => Trust::new(rule, info.timeout),
+            };
+            let trust = self.trust.insert(trust);
+            trust.answered(Proof::Attach, asked, now);
+            shared.set_trusted_until(trust.until());
+            self.attached = Some(*info);
+            *shared.info.lock() = Some(SessionInfo {
+                last_zxid: self.last_zxid,
+                ..*info
+            });
+        }
+        self.send_credentials(wire, now).await?;
+        self.resume_watches(wire);
+        let state = match wire.is_read_only {
+            true => SessionState::ReadOnly,
+            false => SessionState::Connected,
+        };
+        tracing::info!(session = %info_id(wire), server = %wire.server, timeout = ?wire.info.timeout, "{state:?}");
+        shared.status.send_modify(|status| {
+            status.state = state;
+            status.session = Some(wire.info.id);
+            status.generation = wire.generation;
+            status.server = Arc::clone(&wire.server);
+            status.reason = None;
+        });
+        Ok(())
+    }
+
+    async fn send_credentials(&self, wire: &mut Wire, now: Instant) -> Result<(), End> {
+        let provider = self.shared.settings.auth.clone();
+        let mut credentials = match provider {
+            None => Vec::new(),
+            Some(provider) => match timeout(wire.info.timeout / 3, provider.credentials()).await {
+                Ok(Ok(credentials)) => credentials,
+                Ok(Err(error)) => {
+                    return Err(End::Disconnected(format!("no credentials: {error}")));
+                }
+                Err(_) => return Err(End::Disconnected("no credentials in time".to_owned())),
+            },
+        };
+        credentials.extend_from_slice(&self.shared.queue.lock().credentials);
+        for credential in &credentials {
+            let packet = Request::Auth(AuthPacket {
+                kind: 0,
+                scheme: Some(credential.scheme().into()),
+                auth: Some(credential.auth()),
+            });
+            if packet.write_frame(&mut wire.out, Xid::AUTH).is_ok() {
+                wire.link.opened_own(Xid::AUTH, OpCode::Auth, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms on this connection what the session had armed on the last.
+    fn resume_watches(&mut self, wire: &mut Wire) {
+        let lists = self.watches.lists();
+        let since = self.last_zxid;
+        wire.resumed_from = since;
+        wire.has_lasting = !lists.persistent.is_empty() || !lists.recursive.is_empty();
+        let mut chunks = Chunks::new(since);
+        for path in &lists.data {
+            chunks.add(path, |lists| &mut lists.one_shot.data);
+        }
+        for path in &lists.exist {
+            chunks.add(path, |lists| &mut lists.one_shot.exist);
+        }
+        for path in &lists.child {
+            chunks.add(path, |lists| &mut lists.one_shot.child);
+        }
+        for path in &lists.persistent {
+            chunks.add(path, |lists| &mut lists.persistent);
+        }
+        for path in &lists.recursive {
+            chunks.add(path, |lists| &mut lists.persistent_recursive);
+        }
+        for lists in chunks.finish() {
+            let is_plain = lists.persistent.is_empty() && lists.persistent_recursive.is_empty();
+            let request = match is_plain {
+                true => Request::SetWatches(lists.one_shot),
+                false => Request::SetWatches2(lists),
+            };
+            if request.write_frame(&mut wire.out, Xid::SET_WATCHES).is_ok() {
+                wire.watches_resuming += 1;
+            }
+        }
+    }
+
+    /// Moves requests from the queue to the wire, as many as are worth one write.
+    fn fill_out(&mut self, wire: &mut Wire, now: Instant) {
+        if wire.out.len() >= WRITE_CHUNK {
+            return;
+        }
+        let mut queue = self.shared.queue.lock();
+        while wire.out.len() < WRITE_CHUNK {
+            let Some(queued) = queue.requests.pop_front() else {
+                return;
+            };
+            if !queued.slot.as_ref().is_none_or(super::Slot::begin) {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let op = queued.submission.op;
+            let xid = match op {
+                OpCode::Auth => Xid::AUTH,
+                _ => wire.link.take_xid(),
+            };
+            wire.is_closing |= op == OpCode::CloseSession;
+            if let Some(arm) = &queued.submission.arm {
+                let (path, table, _) = arm.place();
+                self.watches.arming(path, table);
+            }
+            let at = wire.out.len() + frame::PREFIX_LEN;
+            wire.out.extend_from_slice(&queued.submission.frame);
+            if let Some(number) = wire.out.get_mut(at..at + 4) {
+                number.copy_from_slice(&xid.0.to_be_bytes());
+            }
+            wire.link.opened(xid, queued, now);
+        }
+        // More waits: come back when this much is written.
+        if !queue.requests.is_empty() {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Takes watches off the server that nobody waits for any more.
+    fn take_off_watches(&mut self, wire: &mut Wire, now: Instant) {
+        let unwatch = std::mem::take(&mut self.shared.queue.lock().unwatch);
+        for (path, table, id) in unwatch {
+            if self.watches.forget(&path, table, id) {
+                self.take_off(wire, &path, table, now);
+            }
+        }
+        self.shared
+            .watches_held
+            .store(self.watches.len(), Ordering::Relaxed);
+    }
+
+    fn take_off(&self, wire: &mut Wire, path: &str, table: Table, now: Instant) {
+        let kind = match table {
+            Table::Data => WatcherType::Data,
+            Table::Child => WatcherType::Children,
+            Table::Persistent => WatcherType::Persistent,
+            Table::Recursive => WatcherType::PersistentRecursive,
+        };
+        let request = Request::RemoveWatches {
+            path: path.into(),
+            kind,
+        };
+        let xid = wire.link.take_xid();
+        if request.write_frame(&mut wire.out, xid).is_ok() {
+            wire.link.opened_own(xid, OpCode::RemoveWatches, now);
+        }
+    }
+
+    /// Pings, and proves the session, when it is time to; says when to come back.
+    fn speak_on_time(&mut self, wire: &mut Wire, now: Instant) -> Instant {
+        if now >= wire.link.ping_at() && Request::Ping.write_frame(&mut wire.out, Xid::PING).is_ok()
+        {
+            wire.link.pinged(now);
+        }
+        let mut next = wire.link.ping_at().min(wire.link.silent_at());
+        let needs_writes = self
+            .trust
+            .as_ref()
+            .is_some_and(|trust| trust.rule() == Rule::CommittedWrites)
+            && self.shared.trust_holders.load(Ordering::Relaxed) > 0
+            && !wire.is_read_only
+            && !wire.is_closing;
+        if needs_writes {
+            if now >= wire.link.proof_at() {
+                let proof = PathVersion {
+                    path: NO_SUCH_ZNODE.into(),
+                    version: Version(0),
+                };
+                let xid = wire.link.take_xid();
+                if Request::Delete(proof)
+                    .write_frame(&mut wire.out, xid)
+                    .is_ok()
+                {
+                    wire.link.opened_own(xid, OpCode::Delete, now);
+                }
+            }
+            next = next.min(wire.link.proof_at());
+        }
+        next
+    }
+
+    /// Handles every whole frame that has arrived.
+    fn take_in(&mut self, wire: &mut Wire) -> Option<End> {
+        let now = Instant::now();
+        wire.link.heard(now);
+        let limit = self.shared.settings.reply_bytes_max;
+        loop {
+            let len = match frame::split(&wire.input, limit) {
+                Ok(Some((_, len))) => len,
+                Ok(None) => break,
+                Err(error) => return Some(End::Disconnected(error.to_string())),
+            };
+            let mut payload = wire.input.split_to(len).freeze();
+            payload.advance(frame::PREFIX_LEN);
+            let Ok((header, _)) = ReplyHeader::decode(&payload) else {
+                return Some(End::Disconnected(
+                    "the server sent a reply without a header".to_owned(),
+                ));
+            };
+            payload.advance(ReplyHeader::ENCODED_LEN);
+            if let Some(end) = self.take_reply(wire, header, payload, now) {
+                return Some(end);
+            }
+        }
+        if let Some(trust) = &self.trust {
+            self.shared.set_trusted_until(trust.until());
+        }
+        None
+    }
+
+    fn take_reply(
+        &mut self,
+        wire: &mut Wire,
+        header: ReplyHeader,
+        body: Bytes,
+        now: Instant,
+    ) -> Option<End> {
+        if header.xid == Xid::NOTIFICATION {
+            return self.take_event(header, &body);
+        }
+        // Not from notifications: two events of one transaction may be cut apart, and the second
+        // would then be behind what we claim to have seen.
+        if header.zxid > self.last_zxid {
+            self.last_zxid = header.zxid;
+        }
+        match header.xid {
+            Xid::PING => {
+                if let Some(sent) = wire.link.ping_answered() {
+                    self.proven(wire, Proof::Contact, sent, now);
+                }
+                return None;
+            }
+            Xid::SET_WATCHES => {
+                wire.watches_resuming = wire.watches_resuming.saturating_sub(1);
+                if wire.watches_resuming == 0 && wire.has_lasting {
+                    self.watches.gap(wire.resumed_from);
+                }
+                return None;
+            }
+            _ => {}
+        }
+        let Some(open) = wire.link.answered(header.xid) else {
+            let text = format!(
+                "the server answered request {}, which is not its turn",
+                header.xid
+            );
+            return Some(End::Disconnected(text));
+        };
+        if is_judged(header.err) {
+            self.proven(wire, proof_of(open.op), open.sent, now);
+        }
+        self.answer(wire, open, header, body, now)
+    }
+
+    fn answer(
+        &mut self,
+        wire: &mut Wire,
+        open: Open,
+        header: ReplyHeader,
+        body: Bytes,
+        now: Instant,
+    ) -> Option<End> {
+        if let Some(arm) = open.arm {
+            self.arm(wire, arm, header.err, open.slot.as_ref(), now);
+        }
+        let is_refused_auth = open.op == OpCode::Auth && header.err != 0;
+        let is_closed = open.op == OpCode::CloseSession;
+        if let Some(slot) = open.slot {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            slot.fill(Ok(Response {
+                zxid: header.zxid,
+                err: header.err,
+                body,
+                server: Arc::clone(&wire.server),
+                session: wire.info.id,
+                generation: wire.generation,
+            }));
+        }
+        if is_refused_auth {
+            let text = format!("by {}", wire.server);
+            return Some(End::Closed(Reason::AuthFailed(text)));
+        }
+        is_closed.then_some(End::Closed(Reason::Closed))
+    }
+
+    /// The reply to a request that asked for a watch: arms it, if the server did.
+    fn arm(
+        &mut self,
+        wire: &mut Wire,
+        arm: Arm,
+        err: i32,
+        slot: Option<&super::Slot>,
+        now: Instant,
+    ) {
+        let is_missing = err == ErrorCode::NoNode.code();
+        let is_wanted = slot.is_some_and(|slot| !slot.is_abandoned());
+        let (path, table, _) = arm.place();
+        let path = Arc::clone(path);
+        self.watches.settled(&path, table);
+        let is_armed = match arm {
+            Arm::Once {
+                path,
+                id,
+                table,
+                fire,
+                exists,
+            } => {
+                let list = match (table, is_missing) {
+                    (Table::Child, _) => OneShot::Child,
+                    (_, true) => OneShot::Exist,
+                    (_, false) => OneShot::Data,
+                };
+                let is_armed = err == 0 || (exists && is_missing);
+                if is_armed && is_wanted {
+                    self.watches.armed_once(&path, id, list, fire);
+                }
+                is_armed
+            }
+            Arm::Lasting {
+                path,
+                id,
+                mode,
+                queue,
+            } => {
+                if err == 0 && is_wanted {
+                    self.watches.armed(&path, id, mode, queue);
+                }
+                err == 0
+            }
+        };
+        if is_armed && !is_wanted && self.watches.is_unwanted(&path, table) {
+            self.take_off(wire, &path, table, now);
+        }
+    }
+
+    fn take_event(&mut self, header: ReplyHeader, body: &[u8]) -> Option<End> {
+        match WatcherEvent::decode(body) {
+            Ok(event) => {
+                let zxid = (header.zxid > Zxid::ZERO).then_some(header.zxid);
+                self.watches
+                    .fire(event.event, &event.path, zxid, self.last_zxid);
+                None
+            }
+            Err(error) => Some(End::Disconnected(format!(
+                "an event that cannot be read: {error}"
+            ))),
+        }
+    }
+
+    fn proven(&mut self, wire: &Wire, proof: Proof, sent: Instant, now: Instant) {
+        if wire.is_read_only {
+            return;
+        }
+        if let Some(trust) = &mut self.trust {
+            trust.answered(proof, sent, now);
+        }
+    }
+
+    /// Requests that left and were not answered: nobody here knows what became of them.
+    fn fail_open(&mut self, wire: &mut Wire, end: &End) {
+        self.watches.disconnected();
+        let (reason, session_gone) = match end {
+            End::Disconnected(why) => (Reason::ConnectionLost(why.clone()), false),
+            End::Lost(reason) | End::Closed(reason) => (reason.clone(), true),
+        };
+        let server = Arc::clone(&wire.server);
+        for open in wire.link.drain() {
+            let Some(slot) = open.slot else { continue };
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            let is_close = open.op == OpCode::CloseSession;
+            let failure = Failure {
+                sent: true,
+                session_gone: session_gone && !is_close,
+                reason: reason.clone(),
+                server: Arc::clone(&server),
+            };
+            slot.fill(Err(failure));
+        }
+    }
+
+    fn suspended(&mut self, why: String) {
+        tracing::info!(reason = %why, "connection lost");
+        let mut info = self.shared.info.lock();
+        if let Some(info) = &mut *info {
+            info.last_zxid = self.last_zxid;
+        }
+        drop(info);
+        let has_session = self.attached.is_some();
+        self.shared.status.send_modify(|status| {
+            status.state = match has_session {
+                true => SessionState::Suspended,
+                false => SessionState::Connecting,
+            };
+            status.reason = Some(Reason::ConnectionLost(why));
+        });
+    }
+
+    /// The session is over and another will be opened.
+    fn lost(&mut self, reason: Reason) {
+        tracing::warn!(%reason, "session lost, opening another");
+        self.attached = None;
+        self.trust = None;
+        self.last_zxid = Zxid::ZERO;
+        self.shared.set_trusted_until(None);
+        *self.shared.info.lock() = None;
+        // The state first: whoever sees a request fail must find the reason there.
+        self.shared.status.send_modify(|status| {
+            status.state = SessionState::Lost;
+            status.session = None;
+            status.reason = Some(reason.clone());
+        });
+        self.watches.lost(&reason, self.last_zxid);
+        let mut queue = self.shared.queue.lock();
+        queue.generation += 1;
+        let generation = queue.generation;
+        queue.unwatch.clear();
+        let (over, goes_on) = queue
+            .requests
+            .drain(..)
+            .partition(|q| q.generation < generation);
+        queue.requests = goes_on;
+        drop(queue);
+        self.refuse(over, &reason, true);
+    }
+
+    /// No session will follow.
+    fn over(&mut self, state: SessionState, reason: Reason) {
+        tracing::info!(%reason, "{state:?}");
+        self.shared.set_trusted_until(None);
+        *self.shared.info.lock() = None;
+        let mut queue = self.shared.queue.lock();
+        queue.is_closed = true;
+        queue.unwatch.clear();
+        let over = std::mem::take(&mut queue.requests);
+        self.shared.status.send_modify(|status| {
+            status.state = state;
+            status.session = None;
+            status.reason = Some(reason.clone());
+        });
+        drop(queue);
+        self.watches.lost(&reason, self.last_zxid);
+        self.refuse(over, &reason, !matches!(reason, Reason::Closed));
+    }
+
+    fn refuse(
+        &self,
+        requests: impl IntoIterator<Item = Queued>,
+        reason: &Reason,
+        session_gone: bool,
+    ) {
+        for queued in requests {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(slot) = queued.slot {
+                slot.fill(Err(Failure {
+                    sent: false,
+                    session_gone,
+                    reason: reason.clone(),
+                    server: Arc::from(""),
+                }));
+            }
+        }
+    }
+}
+
+/// Whether the code says that the request was taken to the leader and judged.
+fn is_judged(err: i32) -> bool {
+    !matches!(
+        ErrorCode::from_code(err),
+        Some(
+            ErrorCode::NotReadOnly
+                | ErrorCode::ThrottledOp
+                | ErrorCode::SessionExpired
+                | ErrorCode::SessionMoved
+                | ErrorCode::MarshallingError
+                | ErrorCode::Unimplemented
+        )
+    )
+}
+
+fn info_id(wire: &Wire) -> quorate_proto::SessionId {
+    wire.info.id
+}
+
+/// Ready at that time; never without one.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Asks the servers in turn until one says that it takes writes.
+async fn find_writable(shared: Arc<Session>, servers: Vec<HostPort>) -> HostPort {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        for server in &servers {
+            sleep(pause / 2 + pause.mul_f64(rand::random::<f64>() / 2.0)).await;
+            let asked = timeout(DIAL_MAX, dial::takes_writes(&shared.settings, server)).await;
+            if matches!(asked, Ok(Ok(true))) {
+                return server.clone();
+            }
+        }
+        pause = (pause * 2).min(Duration::from_secs(60));
+    }
+}
+
+/// Paths for `setWatches`, split so that each frame is one that every server reads.
+struct Chunks<'a> {
+    since: Zxid,
+    full: Vec<SetWatches2<'a>>,
+    bytes: usize,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(since: Zxid) -> Chunks<'a> {
+        Chunks {
+            since,
+            full: Vec::new(),
+            bytes: SET_WATCHES_BYTES,
+        }
+    }
+
+    fn add(
+        &mut self,
+        path: &'a str,
+        list: for<'l> fn(&'l mut SetWatches2<'a>) -> &'l mut Vec<Cow<'a, str>>,
+    ) {
+        if self.bytes >= SET_WATCHES_BYTES {
+            self.bytes = 0;
+            self.full.push(SetWatches2 {
+                one_shot: SetWatches {
+                    relative_zxid: self.since,
+                    data: Vec::new(),
+                    exist: Vec::new(),
+                    child: Vec::new(),
+                },
+                persistent: Vec::new(),
+                persistent_recursive: Vec::new(),
+            });
+        }
+        self.bytes += path.len() + 4;
+        if let Some(last) = self.full.last_mut() {
+            list(last).push(path.into());
+        }
+    }
+
+    fn finish(self) -> Vec<SetWatches2<'a>> {
+        self.full
+    }
+}

@@ -1,0 +1,333 @@
+//! Which watches this session holds on the server, and who waits for each. Pure.
+//!
+//! A watch is armed when the reply of the request that asked for it arrives: events that belong to
+//! it come behind that reply, never in front. A watch is taken off the server when the last that
+//! waited for it is gone, unless a request that arms the same watch again is still on its way:
+//! the removal could overtake it there.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use quorate_proto::{AddWatchMode, EventType, Zxid};
+use tokio::sync::oneshot;
+
+use crate::error::Reason;
+use crate::watch::{Notice, NoticeQueue, WatchedEvent};
+
+pub(crate) type Fire = oneshot::Sender<Result<WatchedEvent, Reason>>;
+
+/// The server's tables, and the modes in them: what can be taken off by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Table {
+    /// One-shot, armed by getData and exists.
+    Data,
+    /// One-shot, armed by getChildren.
+    Child,
+    Persistent,
+    Recursive,
+}
+
+/// Under which list of `setWatches` a one-shot watch is taken up again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OneShot {
+    Data,
+    /// The znode was missing.
+    Exist,
+    Child,
+}
+
+impl OneShot {
+    pub(crate) const fn table(self) -> Table {
+        match self {
+            OneShot::Data | OneShot::Exist => Table::Data,
+            OneShot::Child => Table::Child,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Once { list: OneShot, fire: Fire },
+    Lasting { queue: Arc<NoticeQueue> },
+}
+
+/// Those who wait at one (path, table).
+#[derive(Debug, Default)]
+struct Watchers {
+    waiters: Vec<(u64, Waiter)>,
+    /// Requests on their way that will arm this watch.
+    arming: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    /// By path; most paths have one table.
+    at: HashMap<Arc<str>, Vec<(Table, Watchers)>>,
+    recursive: usize,
+    persistent: usize,
+}
+
+/// The lists of a `setWatches`, in full paths.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lists {
+    pub(crate) data: Vec<Arc<str>>,
+    pub(crate) exist: Vec<Arc<str>>,
+    pub(crate) child: Vec<Arc<str>>,
+    pub(crate) persistent: Vec<Arc<str>>,
+    pub(crate) recursive: Vec<Arc<str>>,
+}
+
+impl Watches {
+    /// A request that arms a watch is about to leave.
+    pub(crate) fn arming(&mut self, path: &Arc<str>, table: Table) {
+        self.entry(path, table).arming += 1;
+    }
+
+    /// That request was answered, with or without arming, or will never be.
+    pub(crate) fn settled(&mut self, path: &str, table: Table) {
+        if let Some(watchers) = self.find(path, table) {
+            watchers.arming = watchers.arming.saturating_sub(1);
+        }
+        self.prune(path);
+    }
+
+    /// A one-shot watch is armed.
+    pub(crate) fn armed_once(&mut self, path: &Arc<str>, id: u64, list: OneShot, fire: Fire) {
+        let waiter = Waiter::Once { list, fire };
+        self.entry(path, list.table()).waiters.push((id, waiter));
+    }
+
+    /// A lasting watch is armed.
+    pub(crate) fn armed(
+        &mut self,
+        path: &Arc<str>,
+        id: u64,
+        mode: AddWatchMode,
+        queue: Arc<NoticeQueue>,
+    ) {
+        let table = table_of(mode);
+        let is_new = self
+            .find(path, table)
+            .is_none_or(|watchers| watchers.waiters.is_empty());
+        if is_new {
+            *self.count(table) += 1;
+        }
+        self.entry(path, table)
+            .waiters
+            .push((id, Waiter::Lasting { queue }));
+    }
+
+    /// Forgets a waiter. True if the watch is now to be taken off the server.
+    pub(crate) fn forget(&mut self, path: &str, table: Table, id: u64) -> bool {
+        let Some(watchers) = self.find(path, table) else {
+            return false;
+        };
+        let before = watchers.waiters.len();
+        watchers.waiters.retain(|(waiter, _)| *waiter != id);
+        let was_last = before > 0 && watchers.waiters.len() < before && watchers.waiters.is_empty();
+        let remove = was_last && watchers.arming == 0;
+        if was_last && matches!(table, Table::Persistent | Table::Recursive) {
+            *self.count(table) -= 1;
+        }
+        self.prune(path);
+        remove
+    }
+
+    /// Whether nobody waits at this watch and nothing will arm it: a reply that armed it came too
+    /// late for its caller.
+    pub(crate) fn is_unwanted(&self, path: &str, table: Table) -> bool {
+        self.at
+            .get(path)
+            .and_then(|tables| tables.iter().find(|(t, _)| *t == table))
+            .is_none_or(|(_, watchers)| watchers.waiters.is_empty() && watchers.arming == 0)
+    }
+
+    /// Whether a one-shot watch stands at this path.
+    pub(crate) fn has_one_shot(&self, path: &str) -> bool {
+        self.at.get(path).is_some_and(|tables| {
+            tables
+                .iter()
+                .any(|(table, _)| matches!(table, Table::Data | Table::Child))
+        })
+    }
+
+    /// Hands an event to all who wait for it.
+    pub(crate) fn fire(&mut self, kind: EventType, path: &str, zxid: Option<Zxid>, seen: Zxid) {
+        let event = || WatchedEvent {
+            kind,
+            path: path.to_owned(),
+            zxid,
+        };
+        let (data, child) = match kind {
+            EventType::NodeCreated | EventType::NodeDataChanged => (true, false),
+            EventType::NodeChildrenChanged => (false, true),
+            EventType::NodeDeleted => (true, true),
+        };
+        if let Some(tables) = self.at.get_mut(path) {
+            for (table, watchers) in tables.iter_mut() {
+                match table {
+                    Table::Data if data => fire_once(watchers, &event),
+                    Table::Child if child => fire_once(watchers, &event),
+                    Table::Persistent => tell(watchers, &event, seen),
+                    Table::Data | Table::Child | Table::Recursive => {}
+                }
+            }
+            self.prune(path);
+        }
+        // Servers before 3.9 send ChildrenChanged to recursive watches as well: not theirs.
+        if self.recursive == 0 || kind == EventType::NodeChildrenChanged {
+            return;
+        }
+        let mut at = Some(path);
+        while let Some(ancestor) = at {
+            if let Some(watchers) = self.find(ancestor, Table::Recursive) {
+                tell(watchers, &event, seen);
+            }
+            at = quorate_proto::path::parent(ancestor);
+        }
+    }
+
+    /// What to arm again on a new connection of the same session.
+    pub(crate) fn lists(&self) -> Lists {
+        let mut lists = Lists::default();
+        for (path, tables) in &self.at {
+            for (table, watchers) in tables {
+                if watchers.waiters.is_empty() {
+                    continue;
+                }
+                match table {
+                    Table::Persistent => lists.persistent.push(Arc::clone(path)),
+                    Table::Recursive => lists.recursive.push(Arc::clone(path)),
+                    Table::Child => lists.child.push(Arc::clone(path)),
+                    Table::Data => {
+                        let any = |list| {
+                            watchers.waiters.iter().any(|(_, waiter)| {
+                            matches!(waiter, Waiter::Once { list: l, .. } if *l == list)
+                        })
+                        };
+                        if any(OneShot::Data) {
+                            lists.data.push(Arc::clone(path));
+                        }
+                        if any(OneShot::Exist) {
+                            lists.exist.push(Arc::clone(path));
+                        }
+                    }
+                }
+            }
+        }
+        lists
+    }
+
+    /// Lasting watches were armed again: what happened in between was not told.
+    pub(crate) fn gap(&mut self, since: Zxid) {
+        for (_, tables) in &mut self.at {
+            for (_, watchers) in tables {
+                for (_, waiter) in &watchers.waiters {
+                    if let Waiter::Lasting { queue } = waiter {
+                        queue.push(Notice::Gap { since }, since);
+                    }
+                }
+            }
+        }
+    }
+
+    /// No request is on its way any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.at.retain(|_, tables| {
+            for (_, watchers) in tables.iter_mut() {
+                watchers.arming = 0;
+            }
+            tables.retain(|(_, watchers)| !watchers.waiters.is_empty());
+            !tables.is_empty()
+        });
+    }
+
+    /// The session is over: every watch ends, one way or another.
+    pub(crate) fn lost(&mut self, reason: &Reason, seen: Zxid) {
+        for (_, tables) in self.at.drain() {
+            for (_, watchers) in tables {
+                for (_, waiter) in watchers.waiters {
+                    match waiter {
+                        // A receiver that is gone wants no answer.
+                        Waiter::Once { fire, .. } => drop(fire.send(Err(reason.clone()))),
+                        Waiter::Lasting { queue } => queue.push(Notice::Lost(reason.clone()), seen),
+                    }
+                }
+            }
+        }
+        self.recursive = 0;
+        self.persistent = 0;
+    }
+
+    /// Watches held, for the client's statistics.
+    pub(crate) fn len(&self) -> usize {
+        self.at
+            .values()
+            .flatten()
+            .map(|(_, watchers)| watchers.waiters.len())
+            .sum()
+    }
+
+    fn entry(&mut self, path: &Arc<str>, table: Table) -> &mut Watchers {
+        let tables = match self.at.get_mut(&**path) {
+            Some(_) => self.at.get_mut(&**path).expect("found above"),
+            None => self.at.entry(Arc::clone(path)).or_default(),
+        };
+        let at = tables.iter().position(|(t, _)| *t == table);
+        let at = at.unwrap_or_else(|| {
+            tables.push((table, Watchers::default()));
+            tables.len() - 1
+        });
+        &mut tables.get_mut(at).expect("found or pushed above").1
+    }
+
+    fn find(&mut self, path: &str, table: Table) -> Option<&mut Watchers> {
+        let tables = self.at.get_mut(path)?;
+        tables
+            .iter_mut()
+            .find(|(t, _)| *t == table)
+            .map(|(_, watchers)| watchers)
+    }
+
+    fn count(&mut self, table: Table) -> &mut usize {
+        match table {
+            Table::Recursive => &mut self.recursive,
+            _ => &mut self.persistent,
+        }
+    }
+
+    /// Drops what is empty at a path.
+    fn prune(&mut self, path: &str) {
+        let Some(tables) = self.at.get_mut(path) else {
+            return;
+        };
+        tables.retain(|(_, watchers)| !watchers.waiters.is_empty() || watchers.arming > 0);
+        if tables.is_empty() {
+            self.at.remove(path);
+        }
+    }
+}
+
+pub(crate) const fn table_of(mode: AddWatchMode) -> Table {
+    match mode {
+        AddWatchMode::Persistent => Table::Persistent,
+        AddWatchMode::PersistentRecursive => Table::Recursive,
+    }
+}
+
+fn fire_once(watchers: &mut Watchers, event: &impl Fn() -> WatchedEvent) {
+    for (_, waiter) in watchers.waiters.drain(..) {
+        if let Waiter::Once { fire, .. } = waiter {
+            // A receiver that is gone wants no event.
+            drop(fire.send(Ok(event())));
+        }
+    }
+}
+
+fn tell(watchers: &Watchers, event: &impl Fn() -> WatchedEvent, seen: Zxid) {
+    for (_, waiter) in &watchers.waiters {
+        if let Waiter::Lasting { queue } = waiter {
+            queue.push(Notice::Event(event()), seen);
+        }
+    }
+}
