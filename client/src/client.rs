@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::AclProvider;
 use crate::builder::ClientBuilder;
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::janitor::Janitor;
 use crate::retry::RetryPolicy;
 use crate::root::Root;
 use crate::session::{Session, SessionInfo, SessionState, Status};
@@ -49,6 +50,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) session: Arc<Session>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) janitor: Arc<Janitor>,
     pub(crate) retry: Arc<dyn RetryPolicy>,
     pub(crate) acl: Arc<dyn AclProvider>,
     pub(crate) operation_timeout: Option<Duration>,
@@ -59,9 +61,8 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.is_closed.load(Ordering::Relaxed) {
-            // The task goes on by itself; nobody is left to hear the answer. Giving the answer up
-            // would withdraw the request, so it is forgotten instead.
-            std::mem::forget(self.session.close());
+            // What is still to be cleaned up goes first; the tasks go on by themselves.
+            self.janitor.close();
         }
         self.tasks.close();
     }
@@ -270,7 +271,7 @@ impl Client {
         let is_first = !self.inner.is_closed.swap(true, Ordering::AcqRel);
         let mut status = self.status();
         if is_first {
-            std::mem::forget(self.session().close());
+            self.inner.janitor.close();
         }
         let limit = self.session().close_timeout();
         let over = async {
@@ -321,6 +322,15 @@ impl Client {
 
     pub(crate) fn operation_timeout(&self) -> Option<Duration> {
         self.inner.operation_timeout
+    }
+
+    /// Whether this handle will do with one session only.
+    pub(crate) const fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    pub(crate) fn janitor(&self) -> &Arc<Janitor> {
+        &self.inner.janitor
     }
 
     /// The session that a call made now belongs to.

@@ -9,7 +9,9 @@ mod client;
 mod codec;
 mod compress;
 mod error;
+mod find;
 mod hosts;
+mod janitor;
 mod ops;
 mod retry;
 mod root;
@@ -30,7 +32,11 @@ pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
-pub use ops::{Create, Created, Delete, Exists, Get, GetChildren, Node, SetData};
+pub use ops::{
+    CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,
+    Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
+    ReadResult, Reconfig, SetAcl, SetData, Sync, TypedNode, Versioned, WhoAmI,
+};
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
 };

@@ -423,13 +423,20 @@ impl Session {
         self.settings.new_session_on_loss
     }
 
+    pub(crate) fn reply_bytes_max(&self) -> usize {
+        self.settings.reply_bytes_max
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         self.settings.close_timeout
     }
 
     /// Adds credentials to those sent on every later connection.
     pub(crate) fn remember_credential(&self, credential: Credential) {
-        self.queue.lock().credentials.push(credential);
+        let mut queue = self.queue.lock();
+        if !queue.credentials.contains(&credential) {
+            queue.credentials.push(credential);
+        }
     }
 
     /// Replaces the list of servers, from the next dial on.
