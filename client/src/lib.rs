@@ -9,6 +9,7 @@ mod client;
 mod codec;
 mod compress;
 mod error;
+mod follow;
 mod hosts;
 mod ops;
 mod retry;
@@ -29,6 +30,7 @@ pub use codec::Json;
 pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
+pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{Create, Created, Delete, Exists, Get, GetChildren, Node, SetData};
 pub use quorate_proto::{

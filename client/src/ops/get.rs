@@ -68,7 +68,7 @@ impl Get {
             Err(error) => return Call::refused(error),
         };
         let mut watch = None;
-        let mut request = {
+        let request = {
             let path = path.clone();
             move |operation: &Operation, watch: &mut Option<Watch>| {
                 let (arm, watcher) = one_shot(&operation.client, &path, Table::Data, false);

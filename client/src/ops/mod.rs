@@ -4,6 +4,7 @@
 //! A path is checked here, before anything is sent: what breaks the rules is
 //! [`Error::BadArgument`](crate::Error::BadArgument).
 
+mod add_watch;
 mod create;
 mod delete;
 mod exists;
