@@ -338,6 +338,11 @@ impl Client {
         self.pinned.unwrap_or_else(|| self.session().generation())
     }
 
+    /// Whether a call can be made in a session after the one that an earlier call failed with.
+    pub(crate) fn outlives_sessions(&self) -> bool {
+        self.pinned.is_none() && self.opens_new_sessions()
+    }
+
     pub(crate) fn opens_new_sessions(&self) -> bool {
         self.session().opens_new_sessions()
     }

@@ -10,6 +10,7 @@ mod codec;
 mod compress;
 mod error;
 mod find;
+mod follow;
 mod hosts;
 mod janitor;
 mod ops;
@@ -31,6 +32,7 @@ pub use codec::Json;
 pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
+pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,

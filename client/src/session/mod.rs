@@ -192,6 +192,15 @@ pub(crate) enum Arm {
 }
 
 impl Arm {
+    /// Whether somebody still holds the other end: a watch that was dropped took itself off
+    /// already, in vain, and must not be armed behind that.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Arm::Once { fire, .. } => !fire.is_closed(),
+            Arm::Lasting { queue, .. } => Arc::strong_count(queue) > 1,
+        }
+    }
+
     fn place(&self) -> (&Arc<str>, Table, u64) {
         match self {
             Arm::Once {
