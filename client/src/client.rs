@@ -212,7 +212,6 @@ impl Client {
     /// Keeps [`trusted_until`](Client::trusted_until) in the future for as long as the lease is
     /// held and a quorum can be reached. On Quorate pings do that; on ZooKeeper it costs one small
     /// write every quarter of the session timeout.
-    #[must_use]
     pub fn hold_trust(&self) -> TrustLease {
         self.session().hold_trust();
         TrustLease(Arc::clone(&self.inner))

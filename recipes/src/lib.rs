@@ -21,5 +21,5 @@ mod naming;
 
 pub use contention::{Contender, Contention, Entry, Place};
 pub use fencing::FencingToken;
-pub use naming::{Layout, Naming};
+pub use naming::{Layout, Naming, Sequence};
 pub use quorate_client::{self as client, Client, Error, Result};

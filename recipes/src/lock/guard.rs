@@ -159,7 +159,6 @@ impl LockGuard {
     ///
     /// If the lock is gone nothing happens, and the call fails with
     /// [`Error::is_no_node`] for operation 0.
-    #[must_use]
     pub fn multi(&self) -> quorate_client::Multi {
         self.contender.client().multi().check(self.path(), -1)
     }
