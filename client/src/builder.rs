@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{AclProvider, AuthProvider, Credential, OpenAcl, StaticAuth};
 use crate::client::{Client, Inner};
-use crate::error::{Context, Error, Reason, Result};
 use crate::ensemble;
+use crate::error::{Context, Error, Reason, Result};
 use crate::hosts::{ConnectString, EnsembleProvider};
+use crate::janitor::Janitor;
 use crate::retry::{ExponentialBackoff, RetryPolicy};
 use crate::root::Root;
 use crate::session::{SaslLogin, Session, SessionInfo, Settings, spawn};
@@ -299,9 +300,11 @@ impl ClientBuilder {
         });
         let tasks = TaskTracker::new();
         spawn(&session, &tasks);
+        let janitor = Janitor::spawn(&session, &tasks);
         let inner = Inner {
             session,
             tasks,
+            janitor,
             retry: self.retry,
             acl: self.acl,
             operation_timeout: self.operation_timeout,

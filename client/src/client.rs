@@ -13,6 +13,7 @@ use crate::auth::AclProvider;
 use crate::builder::ClientBuilder;
 use crate::error::{Context, Error, Outcome, Reason, Result};
 use crate::hosts::ConnectString;
+use crate::janitor::Janitor;
 use crate::retry::RetryPolicy;
 use crate::root::Root;
 use crate::session::{Session, SessionInfo, SessionState, Status};
@@ -54,6 +55,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) session: Arc<Session>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) janitor: Arc<Janitor>,
     pub(crate) retry: Arc<dyn RetryPolicy>,
     pub(crate) acl: Arc<dyn AclProvider>,
     pub(crate) operation_timeout: Option<Duration>,
@@ -64,8 +66,8 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.is_closed.load(Ordering::Relaxed) {
-            // The task goes on by itself; nobody is left to hear the answer.
-            self.session.close();
+            // What is still to be cleaned up goes first; the tasks go on by themselves.
+            self.janitor.close();
         }
         self.tasks.close();
     }
@@ -210,7 +212,6 @@ impl Client {
     /// Keeps [`trusted_until`](Client::trusted_until) in the future for as long as the lease is
     /// held and a quorum can be reached. On Quorate pings do that; on ZooKeeper it costs one small
     /// write every quarter of the session timeout.
-    #[must_use]
     pub fn hold_trust(&self) -> TrustLease {
         self.session().hold_trust();
         TrustLease(Arc::clone(&self.inner))
@@ -324,11 +325,10 @@ impl Client {
         let started = Instant::now();
         self.inner.is_closed.store(true, Ordering::Release);
         let mut status = self.status();
-        self.session().close();
+        self.inner.janitor.close();
         let limit = self.session().close_timeout();
-        let over = status.wait_for(|status| {
-            matches!(status.state, SessionState::Closed | SessionState::Lost)
-        });
+        let over = status
+            .wait_for(|status| matches!(status.state, SessionState::Closed | SessionState::Lost));
         let reason = match tokio::time::timeout(limit, over).await {
             Ok(Ok(status)) => status.reason.clone().unwrap_or(Reason::Closed),
             Ok(Err(_)) => Reason::RuntimeGone,
@@ -373,9 +373,23 @@ impl Client {
         self.inner.operation_timeout
     }
 
+    /// Whether this handle will do with one session only.
+    pub(crate) const fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    pub(crate) fn janitor(&self) -> &Arc<Janitor> {
+        &self.inner.janitor
+    }
+
     /// The session that a call made now belongs to.
     pub(crate) fn bound_generation(&self) -> u64 {
         self.pinned.unwrap_or_else(|| self.session().generation())
+    }
+
+    /// Whether a call can be made in a session after the one that an earlier call failed with.
+    pub(crate) fn outlives_sessions(&self) -> bool {
+        self.pinned.is_none() && self.opens_new_sessions()
     }
 
     pub(crate) fn opens_new_sessions(&self) -> bool {

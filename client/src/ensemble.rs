@@ -28,9 +28,8 @@ pub(crate) fn track(client: &Client) {
 
 async fn follow(inner: Weak<Inner>, mut status: tokio::sync::watch::Receiver<crate::Status>) {
     loop {
-        let connected = status.wait_for(|status| {
-            status.state.is_connected() || status.state == SessionState::Closed
-        });
+        let connected = status
+            .wait_for(|status| status.state.is_connected() || status.state == SessionState::Closed);
         match connected.await {
             Ok(now) if now.state.is_connected() => {}
             _ => return,
@@ -116,12 +115,21 @@ mod tests {
     fn clients_addresses_are_read_and_wildcards_give_way_to_the_peers() {
         let table = [
             ("server.1=a:2888:3888:participant;b:2181", Some("b:2181")),
-            ("server.1=a:2888:3888:participant;0.0.0.0:2181", Some("a:2181")),
+            (
+                "server.1=a:2888:3888:participant;0.0.0.0:2181",
+                Some("a:2181"),
+            ),
             ("server.1=a:2888:3888;[::]:2182", Some("a:2182")),
             ("server.1=a:2888:3888:observer;2181", Some("a:2181")),
             ("server.1=[fe80::1]:2888:3888;2181", Some("[fe80::1]:2181")),
-            ("server.2=a:2888:3888;[fe80::2]:2183", Some("[fe80::2]:2183")),
-            ("server.3=a:2888:3888|b:2889:3889:participant;0.0.0.0:2181", Some("a:2181")),
+            (
+                "server.2=a:2888:3888;[fe80::2]:2183",
+                Some("[fe80::2]:2183"),
+            ),
+            (
+                "server.3=a:2888:3888|b:2889:3889:participant;0.0.0.0:2181",
+                Some("a:2181"),
+            ),
             // Not told to clients.
             ("server.1=a:2888:3888:participant", None),
             ("version=100000000", None),

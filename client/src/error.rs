@@ -303,6 +303,19 @@ impl Error {
         }
     }
 
+    /// It was this operation of a multi, counted from 0.
+    pub(crate) fn of_op(mut self, index: usize, path: String) -> Error {
+        let (Error::DidNotHappen { context, .. }
+        | Error::Happened { context, .. }
+        | Error::Unknown { context, .. }
+        | Error::SessionGone { context, .. }
+        | Error::NotAllowed { context, .. }
+        | Error::BadArgument { context, .. }) = &mut self;
+        context.failed_op = Some(index);
+        context.path = path;
+        self
+    }
+
     const fn variant(&self) -> &'static str {
         match self {
             Error::DidNotHappen { .. } => "DidNotHappen",

@@ -11,7 +11,10 @@ mod compress;
 mod declared;
 mod ensemble;
 mod error;
+mod find;
+mod follow;
 mod hosts;
+mod janitor;
 pub mod metrics;
 mod ops;
 mod retry;
@@ -33,8 +36,13 @@ pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use declared::{Declaration, Declare, Declared};
 pub use error::{Context, Error, Outcome, Reason, Result};
+pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
-pub use ops::{Create, Created, Delete, Exists, Get, GetChildren, Node, SetData};
+pub use ops::{
+    CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,
+    Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
+    ReadResult, Reconfig, SetAcl, SetData, Sync, TypedNode, Versioned, WhoAmI,
+};
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
 };

@@ -123,6 +123,7 @@ impl Driver {
         // Another session has nothing to do with what this one saw, and its servers may have
         // been set up anew.
         self.last_zxid = Zxid::ZERO;
+        self.watched_zxid = Zxid::ZERO;
         let mut queue = self.shared.queue.lock();
         queue.generation += 1;
         queue.last_loss = Some(reason.clone());
@@ -212,14 +213,49 @@ mod tests {
             (End::Disconnected(why()), false, false, Next::Suspend(why())),
             (End::Disconnected(why()), true, false, Next::Suspend(why())),
             (End::Disconnected(why()), true, true, Next::Suspend(why())),
-            (End::Lost(expired.clone()), false, false, stop(Lost, &expired)),
-            (End::Lost(expired.clone()), true, false, Next::Renew(expired.clone())),
-            (End::Lost(given_up.clone()), false, false, stop(Lost, &given_up)),
-            (End::Lost(given_up.clone()), true, false, Next::Renew(given_up.clone())),
+            (
+                End::Lost(expired.clone()),
+                false,
+                false,
+                stop(Lost, &expired),
+            ),
+            (
+                End::Lost(expired.clone()),
+                true,
+                false,
+                Next::Renew(expired.clone()),
+            ),
+            (
+                End::Lost(given_up.clone()),
+                false,
+                false,
+                stop(Lost, &given_up),
+            ),
+            (
+                End::Lost(given_up.clone()),
+                true,
+                false,
+                Next::Renew(given_up.clone()),
+            ),
             // Closing: an expired session is what was wished, one given up is not known to be over.
-            (End::Lost(expired.clone()), true, true, stop(Closed, &Reason::Closed)),
-            (End::Lost(given_up.clone()), true, true, stop(Closed, &given_up)),
-            (End::Closed(Reason::Closed), true, true, stop(Closed, &Reason::Closed)),
+            (
+                End::Lost(expired.clone()),
+                true,
+                true,
+                stop(Closed, &Reason::Closed),
+            ),
+            (
+                End::Lost(given_up.clone()),
+                true,
+                true,
+                stop(Closed, &given_up),
+            ),
+            (
+                End::Closed(Reason::Closed),
+                true,
+                true,
+                stop(Closed, &Reason::Closed),
+            ),
             (End::Closed(auth.clone()), true, false, stop(Closed, &auth)),
         ];
         for (end, opens_new, is_closing, next) in table {

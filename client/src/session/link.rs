@@ -59,10 +59,6 @@ impl Link {
         }
     }
 
-    pub(crate) fn open_count(&self) -> usize {
-        self.open.len() + self.auths.len()
-    }
-
     /// The next request's number: positive, so that it is never one with a meaning of its own.
     pub(crate) fn take_xid(&mut self) -> Xid {
         let xid = self.next_xid;
@@ -243,7 +239,11 @@ mod tests {
         assert_eq!(link.ping_at(), start + T / 3);
         let write = start + T / 6;
         own(&mut link, OpCode::SetData, write);
-        assert_eq!(link.ping_at(), write + T / 3, "a write proves as much as a ping");
+        assert_eq!(
+            link.ping_at(),
+            write + T / 3,
+            "a write proves as much as a ping"
+        );
     }
 
     #[test]
@@ -252,7 +252,10 @@ mod tests {
         let mut link = Link::new(T, 1, start);
         let woken = start + T * 10;
         assert!(!link.is_silent(start + T / 2));
-        assert!(!link.is_silent(woken), "the process was stopped: read first");
+        assert!(
+            !link.is_silent(woken),
+            "the process was stopped: read first"
+        );
         let mut heard = Link::new(T, 1, start);
         assert!(!heard.is_silent(woken));
         heard.heard(woken);

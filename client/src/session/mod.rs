@@ -201,6 +201,15 @@ pub(crate) enum Arm {
 }
 
 impl Arm {
+    /// Whether somebody still holds the other end: a watch that was dropped took itself off
+    /// already, in vain, and must not be armed behind that.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Arm::Once { fire, .. } => !fire.is_closed(),
+            Arm::Lasting { queue, .. } => Arc::strong_count(queue) > 1,
+        }
+    }
+
     fn place(&self) -> (&Arc<str>, Table, u64) {
         match self {
             Arm::Once {
@@ -379,8 +388,8 @@ impl Session {
             return refuse(slot, true, reason);
         }
         let waiting = self.waiting.load(Ordering::Relaxed);
-        let is_full = queue.bytes > 0
-            && queue.bytes.saturating_add(bytes) > self.settings.waiting_bytes_max;
+        let is_full =
+            queue.bytes > 0 && queue.bytes.saturating_add(bytes) > self.settings.waiting_bytes_max;
         if waiting >= self.settings.waiting_max || is_full {
             return refuse(slot, false, Reason::TooManyWaiting { waiting });
         }
@@ -492,13 +501,20 @@ impl Session {
         self.settings.new_session_on_loss
     }
 
+    pub(crate) fn reply_bytes_max(&self) -> usize {
+        self.settings.reply_bytes_max
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         self.settings.close_timeout
     }
 
     /// Adds credentials to those sent on every later connection.
     pub(crate) fn remember_credential(&self, credential: Credential) {
-        self.queue.lock().credentials.push(credential);
+        let mut queue = self.queue.lock();
+        if !queue.credentials.contains(&credential) {
+            queue.credentials.push(credential);
+        }
     }
 
     /// Replaces the list of servers. A connected server that is not in it is left.

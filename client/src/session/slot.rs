@@ -141,11 +141,6 @@ impl Drop for Slot {
 }
 
 impl Answer {
-    /// Whether the request has left this process.
-    pub(crate) fn was_sent(&self) -> bool {
-        self.0.lock().state.was_sent()
-    }
-
     /// Gives the request up: withdraws it if it has not left. True if it had, so that it may take
     /// effect.
     pub(crate) fn give_up(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The task that owns the socket: dial, speak, listen, and say what became of the session.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub(crate) fn spawn(session: &Arc<Session>, tracker: &TaskTracker) {
             .settings
             .resume
             .map_or(Zxid::ZERO, |info| info.last_zxid),
+        watched_zxid: Zxid::ZERO,
         asks_for_servers: true,
         dials_failed: 0,
         close_by: None,
@@ -70,6 +72,10 @@ pub(super) struct Driver {
     pub(super) attached: Option<SessionInfo>,
     pub(super) trust: Option<Trust>,
     pub(super) last_zxid: Zxid,
+    /// Up to where every armed watch has told what it saw. Behind `last_zxid` while `setWatches` is
+    /// not answered: another reply may say more, and a connection that ends then must not make us
+    /// skip what the lists would have told.
+    pub(super) watched_zxid: Zxid,
     /// The provider is to be asked before the next dial.
     pub(super) asks_for_servers: bool,
     /// Since the provider was asked.
@@ -91,9 +97,8 @@ pub(super) struct Wire {
     is_read_only: bool,
     /// Answers to `setWatches` that are still to come.
     watches_resuming: usize,
-    /// What the watches were taken up from.
-    resumed_from: Zxid,
-    has_lasting: bool,
+    /// Removals of lasting watches that are not answered yet.
+    taking_off: VecDeque<(Xid, Arc<str>)>,
 }
 
 impl Driver {
@@ -138,8 +143,7 @@ impl Driver {
             generation,
             is_read_only,
             watches_resuming: 0,
-            resumed_from: self.last_zxid,
-            has_lasting: false,
+            taking_off: VecDeque::new(),
         };
         let attached = self.attach(&mut wire, asked, now).await;
         let end = match attached {
@@ -307,9 +311,8 @@ impl Driver {
     /// Arms on this connection what the session had armed on the last.
     fn resume_watches(&mut self, wire: &mut Wire) {
         let lists = self.watches.lists();
-        let since = self.last_zxid;
-        wire.resumed_from = since;
-        wire.has_lasting = !lists.persistent.is_empty() || !lists.recursive.is_empty();
+        let since = self.watched_zxid;
+        self.watches.resuming(since);
         let mut chunks = Chunks::new(since);
         for path in &lists.data {
             chunks.add(path, |lists| &mut lists.one_shot.data);
@@ -335,6 +338,9 @@ impl Driver {
             if request.write_frame(&mut wire.out, Xid::SET_WATCHES).is_ok() {
                 wire.watches_resuming += 1;
             }
+        }
+        if wire.watches_resuming == 0 {
+            self.watches.resumed();
         }
     }
 
@@ -378,27 +384,44 @@ impl Driver {
     fn take_off_watches(&mut self, wire: &mut Wire, now: Instant) {
         let unwatch = std::mem::take(&mut self.shared.queue.lock().unwatch);
         for (path, table, id) in unwatch {
-            if self.watches.forget(&path, table, id) {
-                self.take_off(wire, &path, table, now);
+            self.watches.forget(&path, table, id);
+            if self.watches.release(&path, table) {
+                self.take_off(wire, &path, kind_of(table), now);
             }
         }
         self.shared.set_watches_held(self.watches.len());
     }
 
-    fn take_off(&self, wire: &mut Wire, path: &str, table: Table, now: Instant) {
-        let kind = match table {
-            Table::Data => WatcherType::Data,
-            Table::Child => WatcherType::Children,
-            Table::Persistent => WatcherType::Persistent,
-            Table::Recursive => WatcherType::PersistentRecursive,
-        };
+    fn take_off(&self, wire: &mut Wire, path: &Arc<str>, kind: WatcherType, now: Instant) {
         let request = Request::RemoveWatches {
-            path: path.into(),
+            path: (&**path).into(),
             kind,
         };
         let xid = wire.link.take_xid();
         if request.write_frame(&mut wire.out, xid).is_ok() {
             wire.link.opened_own(xid, OpCode::RemoveWatches, now);
+            if matches!(
+                kind,
+                WatcherType::Persistent | WatcherType::PersistentRecursive
+            ) {
+                wire.taking_off.push_back((xid, Arc::clone(path)));
+            }
+        }
+    }
+
+    /// The answer to the removal of a lasting watch. ZooKeeper before 3.9 takes those off only
+    /// together with whatever else stands at the path.
+    fn taken_off(&mut self, wire: &mut Wire, xid: Xid, err: i32, now: Instant) {
+        let is_next = wire
+            .taking_off
+            .front()
+            .is_some_and(|(next, _)| *next == xid);
+        let Some((_, path)) = wire.taking_off.pop_front_if(|_| is_next) else {
+            return;
+        };
+        // Another watch is needed there: the one that nobody needs stays with it.
+        if err == ErrorCode::MarshallingError.code() && !self.watches.stands_at(&path) {
+            self.take_off(wire, &path, WatcherType::Any, now);
         }
     }
 
@@ -480,14 +503,16 @@ impl Driver {
                 }
                 return None;
             }
+            // Another server may be newer: without an error nobody would be told.
             Xid::SET_WATCHES if header.err != 0 => {
                 let text = format!("the server refused to take up watches ({})", header.err);
                 return Some(End::Disconnected(text));
             }
             Xid::SET_WATCHES => {
                 wire.watches_resuming = wire.watches_resuming.saturating_sub(1);
-                if wire.watches_resuming == 0 && wire.has_lasting {
-                    self.watches.gap(wire.resumed_from);
+                if wire.watches_resuming == 0 {
+                    self.watches.resumed();
+                    self.watched_zxid = self.last_zxid;
                 }
                 return None;
             }
@@ -498,6 +523,9 @@ impl Driver {
         // claim to have seen.
         if header.zxid > self.last_zxid {
             self.last_zxid = header.zxid;
+        }
+        if wire.watches_resuming == 0 {
+            self.watched_zxid = self.last_zxid;
         }
         let Some(open) = wire.link.answered(header.xid) else {
             let text = format!(
@@ -529,6 +557,9 @@ impl Driver {
         }
         let is_refused_auth = open.op == OpCode::Auth && header.err != 0;
         let is_closed = open.op == OpCode::CloseSession;
+        if open.op == OpCode::RemoveWatches && open.slot.is_none() {
+            self.taken_off(wire, header.xid, header.err, now);
+        }
         if let Some(slot) = open.slot {
             self.shared.answered(1);
             slot.fill(Ok(Response {
@@ -558,7 +589,7 @@ impl Driver {
         now: Instant,
     ) {
         let is_missing = err == ErrorCode::NoNode.code();
-        let is_wanted = slot.is_some_and(|slot| !slot.is_abandoned());
+        let is_wanted = slot.is_some_and(|slot| !slot.is_abandoned()) && arm.is_wanted();
         let (path, table, _) = arm.place();
         let path = Arc::clone(path);
         self.watches.settled(&path, table);
@@ -593,8 +624,11 @@ impl Driver {
                 err == 0
             }
         };
-        if is_armed && !is_wanted && self.watches.is_unwanted(&path, table) {
-            self.take_off(wire, &path, table, now);
+        if is_armed && !is_wanted {
+            self.watches.armed_for_nobody(&path, table);
+        }
+        if self.watches.release(&path, table) {
+            self.take_off(wire, &path, kind_of(table), now);
         }
     }
 
@@ -624,7 +658,6 @@ impl Driver {
             trust.answered(proof, sent, now);
         }
     }
-
 }
 
 /// Whether a reply shows that the request was taken to the leader and judged there.
@@ -632,9 +665,7 @@ impl Driver {
 /// A refusal counts only if it is one that only the state of the tree can give, and if it has a
 /// place in the order of transactions: others are made by the server that was asked.
 fn is_judged(header: ReplyHeader) -> bool {
-    use ErrorCode::{
-        BadVersion, NoAuth, NoChildrenForEphemerals, NoNode, NodeExists, NotEmpty,
-    };
+    use ErrorCode::{BadVersion, NoAuth, NoChildrenForEphemerals, NoNode, NodeExists, NotEmpty};
     let judged = [
         NoNode,
         NodeExists,
@@ -646,6 +677,16 @@ fn is_judged(header: ReplyHeader) -> bool {
     header.err == 0
         || (header.zxid > Zxid::ZERO
             && ErrorCode::from_code(header.err).is_some_and(|code| judged.contains(&code)))
+}
+
+/// How a watch is taken off by itself.
+const fn kind_of(table: Table) -> WatcherType {
+    match table {
+        Table::Data => WatcherType::Data,
+        Table::Child => WatcherType::Children,
+        Table::Persistent => WatcherType::Persistent,
+        Table::Recursive => WatcherType::PersistentRecursive,
+    }
 }
 
 fn info_id(wire: &Wire) -> quorate_proto::SessionId {
