@@ -1,7 +1,7 @@
 //! The handle: cheap to clone, shared by all who use one session.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quorate_proto::SessionId;

@@ -346,7 +346,7 @@ impl Keeper {
             let stat = match client.exists(&self.path).await {
                 Ok(Some(stat)) if stat.czxid == czxid.0 => stat,
                 Ok(_) => return,
-                Err(error) if error.is_session_lost() => return,
+                Err(error) if is_over(&error) => return,
                 Err(_) => {
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -355,7 +355,7 @@ impl Keeper {
             };
             match client.delete(&self.path).version(stat.version).await {
                 Ok(()) => return,
-                Err(error) if error.is_session_lost() || error.is_no_node() => return,
+                Err(error) if is_over(&error) || error.is_no_node() => return,
                 Err(error) if error.code() == Some(ErrorCode::NoAuth) => return,
                 Err(_) => {
                     sleep(pause).await;
@@ -365,6 +365,11 @@ impl Keeper {
         }
         tracing::warn!(path = %self.path, "a withdrawn znode could not be deleted");
     }
+}
+
+/// Whether nothing can be done in this session any more.
+fn is_over(error: &Error) -> bool {
+    error.is_session_lost() || matches!(error.reason(), Reason::Closed | Reason::RuntimeGone)
 }
 
 fn context(path: &str) -> Context {

@@ -54,7 +54,9 @@ async fn a_server_that_breaks_the_protocol_is_left_and_the_outcome_is_unknown() 
         assert!(is_connection_lost(&error), "{length}: {error}");
     }
     let no_header = [0, 0, 0, 3, 1, 2, 3];
-    assert!(is_connection_lost(&answered_with(|_| no_header.to_vec()).await));
+    assert!(is_connection_lost(
+        &answered_with(|_| no_header.to_vec()).await
+    ));
     let torn_event = Peer::frame_of(Xid::NOTIFICATION, -1, 0, None).to_vec();
     assert!(is_connection_lost(&answered_with(|_| torn_event).await));
 }
@@ -154,7 +156,10 @@ async fn a_server_that_reads_nothing_cannot_make_the_client_grow() {
     let data = vec![7; 1 << 19];
     let mut calls = Vec::new();
     let refused = loop {
-        let mut call = client.set("/a", data.clone()).timeout(Duration::from_secs(60)).send();
+        let mut call = client
+            .set("/a", data.clone())
+            .timeout(Duration::from_secs(60))
+            .send();
         match futures::poll!(&mut call) {
             std::task::Poll::Pending => calls.push(call),
             std::task::Poll::Ready(result) => break result.unwrap_err(),
@@ -206,7 +211,10 @@ fn a_runtime_that_is_shut_down_leaves_nobody_waiting() {
         let peer = server.accept_session(7, 30_000).await;
         (client.await.unwrap().unwrap(), peer)
     });
-    let sent = client.set("/a", "").timeout(Duration::from_secs(600)).send();
+    let sent = client
+        .set("/a", "")
+        .timeout(Duration::from_secs(600))
+        .send();
     outer.block_on(peer.real_request()).unwrap();
     inner.shutdown_background();
     outer.block_on(async {
@@ -217,7 +225,10 @@ fn a_runtime_that_is_shut_down_leaves_nobody_waiting() {
         assert_eq!(error.outcome(), Outcome::DidNotHappen);
         assert_eq!(soon(client.lost()).await, Reason::RuntimeGone);
         assert_eq!(client.trusted_until(), None);
-        assert!(soon(client.close()).await.is_err(), "the server was told nothing");
+        assert!(
+            soon(client.close()).await.is_err(),
+            "the server was told nothing"
+        );
     });
 }
 
@@ -230,7 +241,11 @@ async fn after_a_close_nothing_is_taken_and_nothing_hangs() {
     let before = client.set("/e", "1").send();
     let (closed, before) = tokio::join!(soon(client.close()), soon(before));
     closed.unwrap();
-    assert_eq!(before.unwrap().version, 1, "what was called before is done first");
+    assert_eq!(
+        before.unwrap().version,
+        1,
+        "what was called before is done first"
+    );
     let error = soon(other.get("/e")).await.unwrap_err();
     assert_eq!(*error.reason(), Reason::Closed);
     assert_eq!(error.outcome(), Outcome::DidNotHappen);
@@ -279,7 +294,13 @@ async fn a_close_whose_answer_was_lost_is_asked_for_again() {
 async fn a_close_that_reaches_nobody_says_so_in_time() {
     let server = TestServer::start().await;
     let proxy = Proxy::start(server.addr()).await;
-    for breaks in [Weather::black_hole(), Weather { refuses: true, ..Weather::default() }] {
+    for breaks in [
+        Weather::black_hole(),
+        Weather {
+            refuses: true,
+            ..Weather::default()
+        },
+    ] {
         proxy.set(Weather::default());
         let client = builder(&proxy.connect_string())
             .session_timeout(Duration::from_secs(30))
@@ -318,7 +339,10 @@ async fn a_session_goes_from_one_client_to_another() {
     let owner = second.exists("/e").await.unwrap().unwrap().ephemeral_owner;
     assert_eq!(owner, info.id.0);
     second.close().await.unwrap();
-    let third = builder(&server.connect_string()).resume(info).connect().await;
+    let third = builder(&server.connect_string())
+        .resume(info)
+        .connect()
+        .await;
     let error = third.unwrap_err();
     assert_eq!(*error.reason(), Reason::SessionExpired(info.id));
 }
@@ -330,7 +354,10 @@ async fn a_session_that_was_taken_over_is_not_fought_for_at_full_speed() {
     let first = builder(&proxy.connect_string()).connect().await.unwrap();
     let info = first.session_info().unwrap();
     // The server closes the first client's connection; that one comes back, and so on.
-    let second = builder(&proxy.connect_string()).resume(info).connect().await;
+    let second = builder(&proxy.connect_string())
+        .resume(info)
+        .connect()
+        .await;
     let second = second.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(proxy.accepted() < 30, "{} connections", proxy.accepted());
@@ -348,7 +375,10 @@ async fn every_state_is_told_with_its_reason() {
     assert_eq!((status.generation, &status.reason), (1, &None));
     assert_eq!(status.session, client.session_id());
     let id = client.session_id().unwrap();
-    proxy.set(Weather { refuses: true, ..Weather::default() });
+    proxy.set(Weather {
+        refuses: true,
+        ..Weather::default()
+    });
     proxy.cut();
     let status = state_is(&client, SessionState::Suspended).await;
     assert!(matches!(status.reason, Some(Reason::ConnectionLost(_))));

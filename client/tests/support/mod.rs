@@ -52,5 +52,7 @@ pub async fn state_is(client: &Client, state: SessionState) -> Status {
 
 /// Waits for a future that must not hang.
 pub async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
-    tokio::time::timeout(SOON, future.into_future()).await.expect("it hangs")
+    tokio::time::timeout(SOON, future.into_future())
+        .await
+        .expect("it hangs")
 }
