@@ -3,6 +3,15 @@
 //!
 //! `QUORATE_RUNS=100` makes 100 runs of it; the smallest margins are printed.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
 mod support;
 
 use std::time::Duration;

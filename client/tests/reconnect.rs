@@ -1,5 +1,14 @@
 //! From one server to the next, and from one session to the next.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
 mod support;
 
 use std::sync::Arc;

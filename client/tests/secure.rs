@@ -1,5 +1,14 @@
 //! Who the server is, and who we are: TLS, digest and SASL, end to end.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
 mod support;
 
 use std::net::SocketAddr;

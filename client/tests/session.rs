@@ -1,5 +1,14 @@
 //! What a session survives, what it does not, and that nobody waits for ever.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
 mod support;
 
 use std::time::Duration;

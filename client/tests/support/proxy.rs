@@ -138,10 +138,7 @@ async fn pump(
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let read = async {
         let mut chunk = vec![0; 16 * 1024];
-        loop {
-            let Ok(len @ 1..) = from.read(&mut chunk).await else {
-                break;
-            };
+        while let Ok(len @ 1..) = from.read(&mut chunk).await {
             let (_, delay) = of(&weather.borrow());
             let due = Instant::now() + delay;
             if sender.send((due, chunk[..len].to_vec())).await.is_err() {
