@@ -230,13 +230,11 @@ impl Error {
             | ErrorCode::BadArguments
             | ErrorCode::Unimplemented
             | ErrorCode::InvalidAcl => Error::BadArgument { reason, context },
-            ErrorCode::SessionExpired | ErrorCode::SessionMoved | ErrorCode::UnknownSession => {
-                Error::SessionGone {
-                    reason,
-                    outcome: Outcome::DidNotHappen,
-                    context,
-                }
-            }
+            ErrorCode::SessionExpired | ErrorCode::UnknownSession => Error::SessionGone {
+                reason,
+                outcome: Outcome::DidNotHappen,
+                context,
+            },
             // Made by clients; a server that sends one has not said what happened.
             ErrorCode::ConnectionLoss | ErrorCode::OperationTimeout | ErrorCode::RequestTimeout => {
                 Error::Unknown { reason, context }
@@ -394,7 +392,9 @@ impl Error {
                     | Reason::NoServer(_)
                     | Reason::TimedOut
                     | Reason::TooManyWaiting { .. }
-                    | Reason::Code(ErrorCode::ThrottledOp | ErrorCode::NotReadOnly)
+                    | Reason::Code(
+                        ErrorCode::ThrottledOp | ErrorCode::NotReadOnly | ErrorCode::SessionMoved
+                    )
             ),
             _ => false,
         }

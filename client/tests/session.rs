@@ -134,7 +134,7 @@ async fn a_server_that_is_behind_and_says_nothing_is_passed_over() {
 
 #[tokio::test]
 async fn pings_go_out_while_only_reads_flow_and_a_server_without_pings_is_left() {
-    let (client, server, mut peer) = pair(600).await;
+    let (client, server, mut peer) = pair(1_500).await;
     let reads = tokio::spawn({
         let client = client.clone();
         async move { while client.exists("/a").await.is_ok() {} }
@@ -492,4 +492,33 @@ fn a_process_that_was_stopped_does_not_take_its_server_for_silent() {
     });
     let connections = connections.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(connections, 1, "it never left");
+}
+
+#[tokio::test]
+async fn an_expired_session_is_lost_at_the_first_word_and_one_that_moved_is_taken_back() {
+    let (client, _server, mut peer) = pair(30_000).await;
+    let call = client.set("/a", "").send();
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, 1, -112, None).await;
+    let error = soon(call).await.unwrap_err();
+    assert!(error.is_session_lost() && error.outcome() == Outcome::DidNotHappen);
+    state_is(&client, SessionState::Lost).await;
+
+    let (client, server, mut peer) = pair(30_000).await;
+    let call = client.set("/a", "").send();
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, 1, -118, None).await;
+    let again = async {
+        let mut peer = server.accept_session(7, 30_000).await;
+        let request = peer.real_request().await.unwrap();
+        let reply = Reply::Stat(Stat::default());
+        peer.reply(request.xid, 2, 0, Some(&reply)).await;
+        peer
+    };
+    let (result, _peer) = soon(async { tokio::join!(call, again) }).await;
+    assert!(
+        result.is_ok(),
+        "it did not happen, so it was asked for again"
+    );
+    assert_eq!(client.state(), SessionState::Connected);
 }

@@ -141,7 +141,18 @@ impl Driver {
             let text = format!("by {}", wire.server);
             return Some(End::Closed(Reason::AuthFailed(text)));
         }
-        is_closed.then_some(End::Closed(Reason::Closed))
+        match ErrorCode::from_code(header.err) {
+            // Said by the leader, from the moment that it ends the session.
+            Some(ErrorCode::SessionExpired) => {
+                Some(End::Lost(Reason::SessionExpired(wire.info.id)))
+            }
+            // The session is well, and another connection has it.
+            Some(ErrorCode::SessionMoved) => {
+                let text = "the session has moved to another connection".to_owned();
+                Some(End::Disconnected(text))
+            }
+            _ => is_closed.then_some(End::Closed(Reason::Closed)),
+        }
     }
 
     /// The reply to a request that asked for a watch: arms it, if the server did.
