@@ -307,8 +307,12 @@ impl Creation {
                         retries.pause(&self.operation, error).await?;
                     }
                     parents_made = true;
-                    self.make_parents(parents).await?;
-                    attempt = self.submit();
+                    attempt = match self.make_parents(parents).await {
+                        // The same, and judged by the create again.
+                        Err(error) if error.is_no_node() => Err(error),
+                        Err(error) => return Err(self.operation.still_in_doubt(error, in_doubt)),
+                        Ok(()) => self.submit(),
+                    };
                     continue;
                 }
                 (Some(ErrorCode::NodeExists), _) if in_doubt && self.is_idempotent => {
