@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::Client;
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::metrics;
 use crate::retry::RetryRun;
 use crate::session::{Answer, Arm, Failure, Orphan, Response, Submission};
 
@@ -113,6 +114,10 @@ impl Operation {
         }
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Queues a request of this operation.
     pub(crate) fn submit(
         &self,
@@ -129,6 +134,21 @@ impl Operation {
 
     fn too_large(&self, error: FrameError) -> Error {
         Error::bad_argument(Reason::Option(error.to_string()), self.context(""))
+    }
+
+    /// Tells the log and the metrics how it ended.
+    pub(crate) fn ended(&self, error: Option<&Error>) {
+        if let Some(error) = error {
+            tracing::debug!(
+                op = self.op,
+                path = %self.path,
+                server = error.server(),
+                elapsed_ms = self.elapsed_ms(),
+                %error,
+                "failed"
+            );
+        }
+        metrics::operation_ended(self.op, error, self.started.elapsed());
     }
 
     /// Waits for an answer, until the deadline.
@@ -275,7 +295,9 @@ pub(crate) async fn run<T>(
     read: impl FnOnce(&Operation, Response) -> Result<T>,
 ) -> Result<T> {
     let (answered, _) = attempts(&operation, first, again).await;
-    read(&operation, answered?)
+    let result = answered.and_then(|response| read(&operation, response));
+    operation.ended(result.as_ref().err());
+    result
 }
 
 /// Repeats a request for as long as that is safe. True if an earlier attempt may have taken
@@ -291,7 +313,19 @@ pub(crate) async fn attempts(
     loop {
         let error = match attempt {
             Ok(answer) => match operation.answer(answer).await {
-                Ok(response) => return (Ok(response), in_doubt),
+                Ok(response) => {
+                    tracing::debug!(
+                        op = operation.op,
+                        path = %operation.path,
+                        session = %response.session,
+                        xid = response.xid.0,
+                        zxid = %response.zxid,
+                        server = %response.server,
+                        elapsed_ms = operation.elapsed_ms(),
+                        "answered"
+                    );
+                    return (Ok(response), in_doubt);
+                }
                 Err(error) => error,
             },
             Err(error) => return (Err(error), in_doubt),

@@ -126,6 +126,9 @@ pub enum Reason {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+    /// The Tokio runtime that the client was made on was shut down, and the client with it.
+    #[error("the runtime that the client was made on is gone")]
+    RuntimeGone,
     /// More requests wait than the client was told to hold.
     #[error("{waiting} requests are waiting, as many as the client may hold")]
     TooManyWaiting {

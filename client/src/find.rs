@@ -22,7 +22,7 @@ use crate::session::{Failure, Response, Session, Submission};
 pub(crate) struct Protected {
     /// The server's path of the parent.
     pub(crate) parent: Arc<str>,
-    /// What the name starts with, dash included.
+    /// What the name starts with, a dash at its end included.
     pub(crate) prefix: Arc<str>,
     pub(crate) is_ephemeral: bool,
 }
@@ -43,22 +43,33 @@ pub(crate) enum FindError {
     Unreadable,
 }
 
-/// A name that nobody else has: `_c_`, a random UUID (version 4), a dash.
-pub(crate) fn new_prefix() -> String {
+/// Whose form of protection stands in front of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Protection {
+    /// `_c_`, a UUID, a dash.
+    Curator,
+    /// A UUID's 32 digits.
+    Kazoo,
+}
+
+/// A prefix that nobody else has: a random UUID (version 4) in the form that was asked for.
+pub(crate) fn new_prefix(protection: Protection) -> String {
     let mut bytes = [0; 16];
     rand::rng().fill_bytes(&mut bytes);
     let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;
-    let mut text = String::from("_c_");
+    let mut uuid = String::with_capacity(36);
     for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
+        if protection == Protection::Curator && matches!(at, 4 | 6 | 8 | 10) {
+            uuid.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        uuid.push_str(&format!("{byte:02x}"));
     }
-    text.push('-');
-    text
+    match protection {
+        Protection::Curator => format!("_c_{uuid}-"),
+        Protection::Kazoo => uuid,
+    }
 }
 
 /// One request of nobody's operation.
@@ -157,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_what_curator_takes_for_protection() {
-        let prefix = new_prefix();
+        let prefix = new_prefix(Protection::Curator);
         assert_eq!(prefix.len(), 40);
         let uuid = prefix.strip_prefix("_c_").unwrap();
         let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
@@ -165,6 +176,8 @@ mod tests {
         assert!(uuid.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()));
         assert_eq!(uuid.as_bytes()[14], b'4');
         assert!(b"89ab".contains(&uuid.as_bytes()[19]));
-        assert_ne!(prefix, new_prefix());
+        assert_ne!(prefix, new_prefix(Protection::Curator));
+        let hex = new_prefix(Protection::Kazoo);
+        assert!(hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 }

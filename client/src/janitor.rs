@@ -120,7 +120,7 @@ impl Janitor {
     fn close_session(&self) {
         // Nobody is left to hear the answer. Giving it up would withdraw the request, so it is
         // forgotten instead.
-        std::mem::forget(self.session.close());
+        self.session.close();
     }
 
     async fn run(self: Arc<Janitor>) {

@@ -8,10 +8,13 @@ mod call;
 mod client;
 mod codec;
 mod compress;
+mod ensemble;
 mod error;
 mod find;
+mod follow;
 mod hosts;
 mod janitor;
+pub mod metrics;
 mod ops;
 mod retry;
 mod root;
@@ -31,6 +34,7 @@ pub use codec::Json;
 pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
+pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,

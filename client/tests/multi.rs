@@ -70,11 +70,11 @@ async fn znodes_of_every_kind_can_be_created_together() {
     let client = Client::connect(server.connect_string()).await.unwrap();
     let results = client
         .multi()
-        .add(CreateOp::new("/e", "").ephemeral())
-        .add(CreateOp::new("/s-", "").sequential())
-        .add(CreateOp::new("/c", "").container())
-        .add(CreateOp::new("/t", "").ttl(Duration::from_secs(60)))
-        .add(CreateOp::new("/r", "").acl(Acl::read_unsafe()))
+        .create_with(CreateOp::new("/e", "").ephemeral())
+        .create_with(CreateOp::new("/s-", "").sequential())
+        .create_with(CreateOp::new("/c", "").container())
+        .create_with(CreateOp::new("/t", "").ttl(Duration::from_secs(60)))
+        .create_with(CreateOp::new("/r", "").acl(Acl::read_unsafe()))
         .await
         .unwrap();
     let paths: Vec<&str> = results
@@ -98,7 +98,7 @@ async fn bad_arguments_are_refused_here_with_their_place() {
     let error = client
         .multi()
         .create("/a", "")
-        .add(CreateOp::new("/b", "").container().ephemeral())
+        .create_with(CreateOp::new("/b", "").container().ephemeral())
         .await
         .unwrap_err();
     assert!(matches!(error, Error::BadArgument { .. }));

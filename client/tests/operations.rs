@@ -1,4 +1,5 @@
 //! What each operation does, and how it is refused.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::call::{Call, Operation, Repeat, Retries};
 use crate::client::Client;
 use crate::compress::Compression;
 use crate::error::{Error, Outcome, Reason, Result};
-use crate::find::{FindError, Found, Protected, new_prefix};
+use crate::find::{FindError, Found, Protected, Protection, new_prefix};
 use crate::janitor::{Job, Owed};
 use crate::session::{Answer, Response};
 
@@ -55,7 +55,7 @@ impl Client {
             kind: Kind::default(),
             acl: None,
             parents: None,
-            is_protected: false,
+            protection: None,
             is_idempotent: false,
             packing: Packing::default(),
         }
@@ -81,7 +81,7 @@ pub struct Create {
     kind: Kind,
     acl: Option<Vec<Acl>>,
     parents: Option<Parents>,
-    is_protected: bool,
+    protection: Option<Protection>,
     is_idempotent: bool,
     packing: Packing,
 }
@@ -149,7 +149,14 @@ impl Create {
     ///
     /// Source: Curator `withProtection`.
     pub fn protected(mut self) -> Create {
-        self.is_protected = true;
+        self.protection = Some(Protection::Curator);
+        self
+    }
+
+    /// As [`protected`](Create::protected), with the 32 hexadecimal digits that kazoo puts directly
+    /// in front of the name, for those who share a directory with its recipes.
+    pub fn protected_as_kazoo(mut self) -> Create {
+        self.protection = Some(Protection::Kazoo);
         self
     }
 
@@ -192,7 +199,7 @@ impl Create {
             kind,
             acl,
             parents,
-            is_protected,
+            protection,
             is_idempotent,
             packing,
         } = self;
@@ -210,9 +217,9 @@ impl Create {
         }
         let acl = acl.unwrap_or_else(|| operation.client.inner.acl.acl_for(&operation.path));
         let generation = (kind.is_ephemeral || operation.is_pinned).then_some(operation.generation);
-        let protected = is_protected.then(|| {
+        let protected = protection.map(|protection| {
             let (parent, name) = path::split(&full).unwrap_or((path::ROOT, ""));
-            let prefix = new_prefix();
+            let prefix = new_prefix(protection);
             let protected = Protected {
                 parent: parent.into(),
                 prefix: prefix.as_str().into(),

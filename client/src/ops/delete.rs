@@ -78,6 +78,12 @@ impl Delete {
         self.idempotent()
     }
 
+    /// [`guaranteed`](Delete::guaranteed), and nobody waits for it. May be called from `Drop`: it
+    /// neither waits nor needs a runtime.
+    pub fn in_background(self) {
+        drop(self.guaranteed().send());
+    }
+
     /// Queues the request now; it leaves behind all that were queued before.
     pub fn send(self) -> Call<()> {
         let Delete {

@@ -76,6 +76,10 @@ impl Get {
     /// Reads, and watches for the next change of the data or for the deletion.
     ///
     /// The request is queued by this call, as by [`send`](Get::send).
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the watch is made with the request"
+    )]
     pub fn watch(self) -> Call<(Node, Watch)> {
         let Get { operation, packing } = self;
         let path = match operation.full_path() {

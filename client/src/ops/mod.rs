@@ -6,6 +6,7 @@
 
 mod acl;
 mod add_auth;
+mod add_watch;
 mod config;
 mod create;
 mod delete;

@@ -25,7 +25,7 @@ impl Client {
     ///     .multi()
     ///     .check("/leader", 3)
     ///     .set("/state", "moved")
-    ///     .add(CreateOp::new("/log/entry-", "moved").sequential())
+    ///     .create_with(CreateOp::new("/log/entry-", "moved").sequential())
     ///     .await?;
     /// if let Some(OpResult::Created(entry)) = results.last() {
     ///     println!("logged as {}", entry.path);
@@ -146,11 +146,11 @@ pub struct Multi {
 impl Multi {
     /// Creates a persistent znode; [`add`](Multi::add) takes those of another kind.
     pub fn create(self, path: impl Into<String>, data: impl Into<Bytes>) -> Multi {
-        self.add(CreateOp::new(path, data))
+        self.create_with(CreateOp::new(path, data))
     }
 
     /// Creates a znode of any kind.
-    pub fn add(self, create: CreateOp) -> Multi {
+    pub fn create_with(self, create: CreateOp) -> Multi {
         self.with(Op::Create(create))
     }
 

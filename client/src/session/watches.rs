@@ -2,8 +2,8 @@
 //!
 //! A watch is armed when the reply of the request that asked for it arrives: events that belong to
 //! it come behind that reply, never in front. A watch is taken off the server when the last that
-//! waited for it is gone, unless a request that arms the same watch again is still on its way:
-//! the removal could overtake it there.
+//! waited for it is gone and no request that arms the same watch again is on its way: the removal,
+//! sent behind that request, would take its watch as well.
 
 use std::sync::Arc;
 
@@ -57,14 +57,34 @@ struct Watchers {
     waiters: Vec<(u64, Waiter)>,
     /// Requests on their way that will arm this watch.
     arming: u32,
+    /// Whether the server holds it, or will when `setWatches` has reached it.
+    is_armed: bool,
+}
+
+impl Watchers {
+    fn push(&mut self, id: u64, waiter: Waiter) {
+        // Nearly always the only one: a growing vector would make room for four.
+        if self.waiters.is_empty() {
+            self.waiters.reserve_exact(1);
+        }
+        self.waiters.push((id, waiter));
+        self.is_armed = true;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiters.is_empty() && self.arming == 0
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     /// By path; most paths have one table.
     at: HashMap<Arc<str>, Vec<(Table, Watchers)>>,
+    /// Who waits, in all and at recursive watches.
+    held: usize,
     recursive: usize,
-    persistent: usize,
+    /// From where on events may have been missed that no gap was told for.
+    unsure_since: Option<Zxid>,
 }
 
 /// The lists of a `setWatches`, in full paths.
@@ -84,17 +104,19 @@ impl Watches {
     }
 
     /// That request was answered, with or without arming, or will never be.
+    ///
+    /// Whoever calls this looks next whether the watch is to be [released](Watches::release).
     pub(crate) fn settled(&mut self, path: &str, table: Table) {
         if let Some(watchers) = self.find(path, table) {
             watchers.arming = watchers.arming.saturating_sub(1);
         }
-        self.prune(path);
     }
 
     /// A one-shot watch is armed.
     pub(crate) fn armed_once(&mut self, path: &Arc<str>, id: u64, list: OneShot, fire: Fire) {
-        let waiter = Waiter::Once { list, fire };
-        self.entry(path, list.table()).waiters.push((id, waiter));
+        self.held += 1;
+        self.entry(path, list.table())
+            .push(id, Waiter::Once { list, fire });
     }
 
     /// A lasting watch is armed.
@@ -106,49 +128,47 @@ impl Watches {
         queue: Arc<NoticeQueue>,
     ) {
         let table = table_of(mode);
-        let is_new = self
-            .find(path, table)
-            .is_none_or(|watchers| watchers.waiters.is_empty());
-        if is_new {
-            *self.count(table) += 1;
-        }
-        self.entry(path, table)
-            .waiters
-            .push((id, Waiter::Lasting { queue }));
+        self.held += 1;
+        self.recursive += usize::from(table == Table::Recursive);
+        self.entry(path, table).push(id, Waiter::Lasting { queue });
     }
 
-    /// Forgets a waiter. True if the watch is now to be taken off the server.
-    pub(crate) fn forget(&mut self, path: &str, table: Table, id: u64) -> bool {
+    /// A watch is armed, and who asked for it has gone.
+    pub(crate) fn armed_for_nobody(&mut self, path: &Arc<str>, table: Table) {
+        self.entry(path, table).is_armed = true;
+    }
+
+    /// Forgets a waiter; the watch may now be one to [release](Watches::release).
+    pub(crate) fn forget(&mut self, path: &str, table: Table, id: u64) {
         let Some(watchers) = self.find(path, table) else {
-            return false;
+            return;
         };
         let before = watchers.waiters.len();
         watchers.waiters.retain(|(waiter, _)| *waiter != id);
-        let was_last = before > 0 && watchers.waiters.len() < before && watchers.waiters.is_empty();
-        let remove = was_last && watchers.arming == 0;
-        if was_last && matches!(table, Table::Persistent | Table::Recursive) {
-            *self.count(table) -= 1;
+        let gone = before - watchers.waiters.len();
+        self.held -= gone;
+        if table == Table::Recursive {
+            self.recursive -= gone;
+        }
+    }
+
+    /// Lets a watch go that nobody waits at and nothing will arm. True if the server holds it, so
+    /// that it is to be taken off there.
+    pub(crate) fn release(&mut self, path: &str, table: Table) -> bool {
+        let Some(watchers) = self.find(path, table) else {
+            return false;
+        };
+        let is_stray = watchers.is_idle() && watchers.is_armed;
+        if is_stray {
+            watchers.is_armed = false;
         }
         self.prune(path);
-        remove
+        is_stray
     }
 
-    /// Whether nobody waits at this watch and nothing will arm it: a reply that armed it came too
-    /// late for its caller.
-    pub(crate) fn is_unwanted(&self, path: &str, table: Table) -> bool {
-        self.at
-            .get(path)
-            .and_then(|tables| tables.iter().find(|(t, _)| *t == table))
-            .is_none_or(|(_, watchers)| watchers.waiters.is_empty() && watchers.arming == 0)
-    }
-
-    /// Whether a one-shot watch stands at this path.
-    pub(crate) fn has_one_shot(&self, path: &str) -> bool {
-        self.at.get(path).is_some_and(|tables| {
-            tables
-                .iter()
-                .any(|(table, _)| matches!(table, Table::Data | Table::Child))
-        })
+    /// Whether any watch is needed at this path, or about to be: `Any` would take it off.
+    pub(crate) fn stands_at(&self, path: &str) -> bool {
+        self.at.contains_key(path)
     }
 
     /// Hands an event to all who wait for it.
@@ -166,8 +186,8 @@ impl Watches {
         if let Some(tables) = self.at.get_mut(path) {
             for (table, watchers) in tables.iter_mut() {
                 match table {
-                    Table::Data if data => fire_once(watchers, &event),
-                    Table::Child if child => fire_once(watchers, &event),
+                    Table::Data if data => self.held -= fire_once(watchers, &event),
+                    Table::Child if child => self.held -= fire_once(watchers, &event),
                     Table::Persistent => tell(watchers, &event, seen),
                     Table::Data | Table::Child | Table::Recursive => {}
                 }
@@ -218,20 +238,29 @@ impl Watches {
         lists
     }
 
-    /// Lasting watches were armed again: what happened in between was not told.
-    pub(crate) fn gap(&mut self, since: Zxid) {
-        for (_, tables) in &mut self.at {
-            for (_, watchers) in tables {
-                for (_, waiter) in &watchers.waiters {
-                    if let Waiter::Lasting { queue } = waiter {
-                        queue.push(Notice::Gap { since }, since);
-                    }
+    /// The connection is new, and `setWatches` is on its way with what was seen until `since`.
+    pub(crate) fn resuming(&mut self, since: Zxid) {
+        // A connection that ended before all lists were answered told of no gap: the next one's
+        // begins where that one's did.
+        self.unsure_since.get_or_insert(since);
+    }
+
+    /// Every list was answered: the lasting watches are armed again, and are told that what
+    /// happened in between was not.
+    pub(crate) fn resumed(&mut self) {
+        let Some(since) = self.unsure_since.take() else {
+            return;
+        };
+        for (_, watchers) in self.at.values().flatten() {
+            for (_, waiter) in &watchers.waiters {
+                if let Waiter::Lasting { queue } = waiter {
+                    queue.push(Notice::Gap { since }, since);
                 }
             }
         }
     }
 
-    /// No request is on its way any more.
+    /// No request is on its way any more. What somebody waits for will be armed again.
     pub(crate) fn disconnected(&mut self) {
         self.at.retain(|_, tables| {
             for (_, watchers) in tables.iter_mut() {
@@ -244,7 +273,8 @@ impl Watches {
 
     /// The session is over: every watch ends, one way or another.
     pub(crate) fn lost(&mut self, reason: &Reason, seen: Zxid) {
-        for (_, tables) in self.at.drain() {
+        // Emptied first: whoever is told may ask at once.
+        for (_, tables) in std::mem::take(self).at {
             for (_, watchers) in tables {
                 for (_, waiter) in watchers.waiters {
                     match waiter {
@@ -255,17 +285,11 @@ impl Watches {
                 }
             }
         }
-        self.recursive = 0;
-        self.persistent = 0;
     }
 
     /// Watches held, for the client's statistics.
-    pub(crate) fn len(&self) -> usize {
-        self.at
-            .values()
-            .flatten()
-            .map(|(_, watchers)| watchers.waiters.len())
-            .sum()
+    pub(crate) const fn len(&self) -> usize {
+        self.held
     }
 
     fn entry(&mut self, path: &Arc<str>, table: Table) -> &mut Watchers {
@@ -275,6 +299,9 @@ impl Watches {
         };
         let at = tables.iter().position(|(t, _)| *t == table);
         let at = at.unwrap_or_else(|| {
+            if tables.is_empty() {
+                tables.reserve_exact(1);
+            }
             tables.push((table, Watchers::default()));
             tables.len() - 1
         });
@@ -289,19 +316,12 @@ impl Watches {
             .map(|(_, watchers)| watchers)
     }
 
-    fn count(&mut self, table: Table) -> &mut usize {
-        match table {
-            Table::Recursive => &mut self.recursive,
-            _ => &mut self.persistent,
-        }
-    }
-
     /// Drops what is empty at a path.
     fn prune(&mut self, path: &str) {
         let Some(tables) = self.at.get_mut(path) else {
             return;
         };
-        tables.retain(|(_, watchers)| !watchers.waiters.is_empty() || watchers.arming > 0);
+        tables.retain(|(_, watchers)| !watchers.is_idle() || watchers.is_armed);
         if tables.is_empty() {
             self.at.remove(path);
         }
@@ -315,13 +335,17 @@ pub(crate) const fn table_of(mode: AddWatchMode) -> Table {
     }
 }
 
-fn fire_once(watchers: &mut Watchers, event: &impl Fn() -> WatchedEvent) {
+/// How many were told.
+fn fire_once(watchers: &mut Watchers, event: &impl Fn() -> WatchedEvent) -> usize {
+    let told = watchers.waiters.len();
+    watchers.is_armed = false;
     for (_, waiter) in watchers.waiters.drain(..) {
         if let Waiter::Once { fire, .. } = waiter {
             // A receiver that is gone wants no event.
             drop(fire.send(Ok(event())));
         }
     }
+    told
 }
 
 fn tell(watchers: &Watchers, event: &impl Fn() -> WatchedEvent, seen: Zxid) {

@@ -1,0 +1,73 @@
+//! Reading on for as long as that makes sense: what ends a follower or a cache, how long it pauses
+//! before it tries again, and how it makes sure not to read what is older than it has shown.
+
+use std::time::Duration;
+
+use quorate_proto::Request;
+use tokio::time::sleep;
+
+use crate::call::{Call, Operation, Repeat, run};
+use crate::client::Client;
+use crate::error::{Error, Reason, Result};
+use crate::session::SessionState;
+
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Whether reads will work again after this error, without anybody's help.
+pub(crate) fn may_pass(client: &Client, error: &Error) -> bool {
+    if matches!(error.reason(), Reason::Closed) {
+        return false;
+    }
+    match error {
+        Error::SessionGone { .. } => {
+            client.outlives_sessions() && client.state() != SessionState::Closed
+        }
+        Error::DidNotHappen { .. } => error.is_retryable(),
+        Error::Unknown { .. } => true,
+        _ => false,
+    }
+}
+
+/// Growing, jittered pauses.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses(u32);
+
+impl Pauses {
+    pub(crate) fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    pub(crate) async fn pause(&mut self) {
+        let longest = PAUSE_MIN * (1 << self.0.min(7));
+        self.0 = self.0.saturating_add(1);
+        sleep(
+            longest
+                .min(PAUSE_MAX)
+                .mul_f64(0.5 + rand::random::<f64>() / 2.0),
+        )
+        .await;
+    }
+}
+
+/// Lets the server catch up with the leader: what is read next is not older than now.
+///
+/// A session never reads backwards by itself; the next session may, at a server that lags.
+pub(crate) fn caught_up(client: &Client, path: &str) -> Call<()> {
+    let operation = Operation::new(client, "sync", path, Repeat::Freely);
+    let path = match operation.full_path() {
+        Ok(path) => path,
+        Err(error) => return Call::refused(error),
+    };
+    let request = move |operation: &Operation| {
+        let request = Request::Sync {
+            path: Some((&*path).into()),
+        };
+        operation.submit(&request, None, None)
+    };
+    let first = request(&operation);
+    Call::new(async move {
+        let synced: Result<()> = run(operation, first, request, |_, _| Ok(())).await;
+        synced
+    })
+}
