@@ -3,6 +3,7 @@
 //! Each call is dropped after every number of polls, and with the session and the server given
 //! every number of turns in between, so that its request has not left, has left, was answered, or
 //! was answered and not looked at.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,5 @@
 //! What a create makes, and that a protected one makes it once.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
@@ -26,7 +27,7 @@ struct Scene {
     proxy: Proxy,
     client: Client,
     witness: Client,
-    _server: TestServer,
+    server: TestServer,
 }
 
 impl Scene {
@@ -45,7 +46,7 @@ impl Scene {
             proxy,
             client,
             witness,
-            _server: server,
+            server,
         }
     }
 
@@ -359,7 +360,7 @@ async fn a_lost_session_ends_a_protected_create() {
         .ephemeral()
         .send();
     scene.until_there_are(1).await;
-    scene._server.expire_session(session).await.unwrap();
+    scene.server.expire_session(session).await.unwrap();
     scene.proxy.open(true);
     let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
     assert!(error.is_session_lost(), "{error}");
@@ -369,4 +370,30 @@ async fn a_lost_session_ends_a_protected_create() {
     );
     assert_eq!(error.outcome(), Outcome::Unknown);
     scene.until_there_are(0).await;
+}
+
+#[tokio::test]
+async fn what_a_lost_session_may_have_created_is_deleted_in_the_next() {
+    let scene = Scene::with(|builder| builder.new_session_on_loss(true)).await;
+    scene.proxy.lose(OpCode::Create2, Fault::CutAfter);
+    let session = scene.client.session_id().unwrap();
+    scene.proxy.open(false);
+    let call = scene.client.create("/d/n-", "").protected().send();
+    scene.until_there_are(1).await;
+    scene.server.expire_session(session).await.unwrap();
+    scene.proxy.open(true);
+    let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
+    assert!(error.is_session_lost(), "{error}");
+    scene.until_there_are(0).await;
+}
+
+#[tokio::test]
+async fn a_server_without_containers_gets_persistent_parents() {
+    let scene = Scene::start().await;
+    let refusal = Fault::Refuse(ErrorCode::Unimplemented);
+    scene.proxy.lose(OpCode::CreateContainer, refusal);
+    let create = scene.client.create("/d/a/b/c", "").container_parents();
+    create.await.unwrap();
+    assert_eq!(scene.proxy.seen(OpCode::CreateContainer).len(), 1);
+    scene.until_there_are(1).await;
 }

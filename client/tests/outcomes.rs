@@ -1,10 +1,11 @@
 //! What callers are told when answers are lost.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
 use std::time::Duration;
 
-use quorate_client::{Client, Error, NoRetry, Outcome, Reason};
+use quorate_client::{Client, Error, ErrorCode, NoRetry, Outcome, Reason};
 use quorate_proto::OpCode;
 use quorate_server::testing::TestServer;
 use support::{Fault, Proxy};
@@ -227,4 +228,19 @@ async fn the_last_handle_cleans_up_before_it_closes_the_session() {
     timeout(PATIENCE, gone).await.unwrap().unwrap();
     let (names, _) = scene.witness.children("/").await.unwrap();
     assert_eq!(names, ["zookeeper"]);
+}
+
+#[tokio::test]
+async fn what_an_overloaded_server_did_not_do_is_repeated() {
+    let scene = start().await;
+    for refusal in [ErrorCode::ThrottledOp, ErrorCode::NotReadOnly] {
+        scene.proxy.lose(OpCode::SetData, Fault::Refuse(refusal));
+        scene.client.set("/a", "1").await.unwrap();
+    }
+    scene
+        .proxy
+        .lose(OpCode::SetData, Fault::Refuse(ErrorCode::OperationTimeout));
+    let error = scene.client.set("/a", "2").await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(scene.data().await, "1");
 }

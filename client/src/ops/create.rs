@@ -43,9 +43,10 @@ impl Client {
     /// [`Error::BadArgument`](crate::Error::BadArgument) for options that exclude each other.
     ///
     /// # Cancel safety
-    /// As for every [`Call`]. What a dropped create has made by then is deleted in the background
-    /// if nobody could know its name: if it is [`sequential`](Create::sequential) or
-    /// [`protected`](Create::protected). Parents that were made stay.
+    /// As for every [`Call`]. What a create makes that was dropped or ran out of time is deleted in
+    /// the background if nobody could know its name: if it is [`sequential`](Create::sequential)
+    /// (as long as its answer arrives) or [`protected`](Create::protected) (always). Parents that
+    /// were made stay.
     ///
     /// Source: ZooKeeper `create2`; Curator `create()`; kazoo `create`.
     pub fn create(&self, path: &str, data: impl Into<Bytes>) -> Create {

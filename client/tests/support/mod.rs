@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use quorate_proto::{OpCode, ReplyHeader, Request, RequestHeader, frame};
+use quorate_proto::{ErrorCode, OpCode, ReplyHeader, Request, RequestHeader, Zxid, frame, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 
 const LIMIT: usize = 16 * 1024 * 1024;
 
@@ -22,6 +22,9 @@ pub(crate) enum Fault {
     CutAfter,
     /// The server answers it, and nothing more arrives on this connection.
     Silence,
+    /// The server never sees it, and the proxy answers with this code. Only for a request that
+    /// nothing else is waiting with.
+    Refuse(ErrorCode),
 }
 
 #[derive(Default)]
@@ -42,7 +45,8 @@ struct Shared {
 pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    _accept: AbortOnDropHandle<()>,
+    /// Ends with the proxy.
+    _accept: JoinSet<()>,
 }
 
 impl Proxy {
@@ -54,11 +58,12 @@ impl Proxy {
             plan: Mutex::default(),
             is_open: watch::Sender::new(true),
         });
-        let accept = accept(listener, Arc::clone(&shared));
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, Arc::clone(&shared)));
         Proxy {
             address,
             shared,
-            _accept: AbortOnDropHandle::new(tokio::task::spawn(accept)),
+            _accept: accepting,
         }
     }
 
@@ -85,7 +90,7 @@ impl Proxy {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         connections.spawn(relay(socket, Arc::clone(&shared)));
     }
@@ -111,6 +116,15 @@ async fn relay(mut client: TcpStream, shared: Arc<Shared>) {
                 let (header, body) = RequestHeader::decode(payload).unwrap();
                 match shared.fault(&header, body) {
                     Some(Fault::CutBefore) => return,
+                    Some(Fault::Refuse(code)) => {
+                        let mut out = BytesMut::new();
+                        reply::error(&mut out, header.xid, Zxid(1), code);
+                        up.advance(len);
+                        if client.write_all(&out).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     Some(fault) => stop_at = Some((header.xid, fault)),
                     None => {}
                 }
