@@ -281,3 +281,28 @@ async fn a_dropped_connect_or_close_leaves_no_task_and_no_ephemeral() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_dropped_with_its_calls_leaves_no_znode() {
+    let scene = start().await;
+    for &turns in TURNS {
+        for repeat in 0..4 {
+            let client = Client::connect(scene.server.connect_string())
+                .await
+                .unwrap();
+            let plain = client.create("/d/s-", "").sequential().send();
+            let protected = client.create("/d/p-", "").sequential().protected().send();
+            for _ in 0..turns + repeat * turns / 4 {
+                yield_now().await;
+            }
+            drop((plain, protected, client));
+        }
+    }
+    let wait = async {
+        let is_left = |names: &[String]| names.iter().any(|name| name.contains('-'));
+        while is_left(&left(&scene).await) {}
+    };
+    if timeout(PATIENCE, wait).await.is_err() {
+        panic!("{:?}", left(&scene).await);
+    }
+}
