@@ -39,7 +39,7 @@ pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,
     Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
-    ReadResult, Reconfig, SetAcl, SetData, Sync, TypedNode, Versioned, WhoAmI,
+    ReadResult, Reconfig, SetAcl, SetData, SyncPath, TypedNode, Versioned, WhoAmI,
 };
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
