@@ -370,7 +370,7 @@ fn look_at_children(
 }
 
 /// Reads what is there, or that nothing is; in both cases with a watch.
-async fn look<T, F: Future<Output = Result<(T, Watch)>>>(
+pub(crate) async fn look<T, F: Future<Output = Result<(T, Watch)>>>(
     client: &Client,
     path: &str,
     read: impl Fn() -> F,

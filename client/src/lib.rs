@@ -4,6 +4,7 @@
 
 mod auth;
 mod builder;
+mod cache;
 mod call;
 mod client;
 mod codec;
@@ -23,6 +24,10 @@ pub use auth::{
     AclByPrefix, AclProvider, AuthProvider, CreatorAllAcl, Credential, OpenAcl, StaticAuth,
 };
 pub use builder::ClientBuilder;
+pub use cache::{
+    Cache, CacheBuilder, CacheEvent, CacheEvents, CacheSnapshot, CachedNode, ChildrenCache,
+    NodeCache, TreeCache,
+};
 pub use call::Call;
 pub use client::{Client, TrustLease};
 #[cfg(feature = "json")]

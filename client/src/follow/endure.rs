@@ -38,15 +38,14 @@ impl Pauses {
         self.0 = 0;
     }
 
-    pub(crate) async fn pause(&mut self) {
-        let longest = PAUSE_MIN * (1 << self.0.min(7));
+    pub(crate) fn next(&mut self) -> Duration {
+        let longest = (PAUSE_MIN * (1 << self.0.min(7))).min(PAUSE_MAX);
         self.0 = self.0.saturating_add(1);
-        sleep(
-            longest
-                .min(PAUSE_MAX)
-                .mul_f64(0.5 + rand::random::<f64>() / 2.0),
-        )
-        .await;
+        longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+    }
+
+    pub(crate) async fn pause(&mut self) {
+        sleep(self.next()).await;
     }
 }
 
