@@ -372,13 +372,14 @@ impl Cache {
     /// May be dropped at any time.
     pub async fn synced(&self) -> Result<()> {
         let mut state = self.shared.state.subscribe();
-        let reached = state
+        match state
             .wait_for(|state| !matches!(state, State::Stale))
             .await
-            .expect("the sender is held here");
-        match &*reached {
-            State::Ended(error) => Err(error.clone()),
-            State::Stale | State::Synced => Ok(()),
+            .as_deref()
+        {
+            Ok(State::Ended(error)) => Err(error.clone()),
+            // The sender is held here: it cannot be gone.
+            Ok(State::Stale | State::Synced) | Err(_) => Ok(()),
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Keeper {
     is_one_shot: bool,
     /// The connection was away, and what was missed is not known yet.
     is_unsure: bool,
+    /// Everything is being read again.
+    is_walking: bool,
     /// No reads before.
     paused_until: Option<Instant>,
     pauses: Pauses,
@@ -56,14 +58,19 @@ pub(super) struct Keeper {
 /// What a read brought.
 enum Done {
     Probe(Result<()>),
-    Path {
-        path: Arc<str>,
-        parts: Parts,
-        node: Option<Result<Option<CachedNode>>>,
-        children: Option<Result<Option<(Vec<String>, Stat)>>>,
-        watches: Vec<Watch>,
-    },
+    Path(Box<Read>),
 }
+
+/// What a read of a path brought, where it was asked for: `None` where there is no znode.
+struct Read {
+    path: Arc<str>,
+    parts: Parts,
+    node: Option<Found<CachedNode>>,
+    children: Option<Found<(Vec<String>, Stat)>>,
+    watches: Vec<Watch>,
+}
+
+type Found<T> = Result<Option<T>>;
 
 impl Keeper {
     pub(super) fn new(client: &Client, options: Options, shared: Arc<Shared>) -> Keeper {
@@ -77,6 +84,7 @@ impl Keeper {
             one_shots: FuturesUnordered::new(),
             is_one_shot: false,
             is_unsure: false,
+            is_walking: false,
             paused_until: None,
             pauses: Pauses::default(),
             left_out: false,
@@ -222,6 +230,7 @@ impl Keeper {
 
     fn mark_all(&mut self) {
         self.left_out = false;
+        self.is_walking = true;
         let known = Arc::clone(&self.shared.inner.lock().store.nodes);
         let root = Arc::clone(&self.options.root);
         for path in known.keys().chain([&root]) {
@@ -280,13 +289,13 @@ impl Keeper {
                 Some(children) => Some(found(children.await)),
                 None => None,
             };
-            Done::Path {
+            Done::Path(Box::new(Read {
                 path,
                 parts,
                 node,
                 children,
                 watches: Vec::new(),
-            }
+            }))
         })
     }
 
@@ -330,18 +339,18 @@ impl Keeper {
                     },
                 ))),
             };
-            Done::Path {
+            Done::Path(Box::new(Read {
                 path,
                 parts,
                 node,
                 children,
                 watches,
-            }
+            }))
         })
     }
 
     fn take(&mut self, done: Done) -> Result<()> {
-        let (path, parts, node, children, watches) = match done {
+        let read = match done {
             Done::Probe(Ok(())) => {
                 self.is_unsure = !self.status.borrow().state.is_connected();
                 return Ok(());
@@ -355,14 +364,15 @@ impl Keeper {
                     false => Err(error),
                 };
             }
-            Done::Path {
-                path,
-                parts,
-                node,
-                children,
-                watches,
-            } => (path, parts, node, children, watches),
+            Done::Path(read) => *read,
         };
+        let Read {
+            path,
+            parts,
+            node,
+            children,
+            watches,
+        } = read;
         self.work.done(&path);
         for watch in watches {
             let path = Arc::clone(&path);
@@ -383,12 +393,7 @@ impl Keeper {
         }
     }
 
-    fn take_node(
-        &mut self,
-        path: &Arc<str>,
-        node: Result<Option<CachedNode>>,
-        lists: bool,
-    ) -> Result<()> {
+    fn take_node(&mut self, path: &Arc<str>, node: Found<CachedNode>, lists: bool) -> Result<()> {
         let node = match node {
             Ok(Some(node)) => node,
             Ok(None) => {
@@ -421,8 +426,9 @@ impl Keeper {
             }
         }
         self.pauses.reset();
-        // With a lasting watch each child has told of itself.
-        if is_new && !lists && self.is_one_shot {
+        // With a lasting watch each child tells of itself, but for those that came in a gap: an event
+        // may show us their parent before the walk has come to it.
+        if is_new && !lists && (self.is_one_shot || self.is_walking) {
             self.changed(path, Parts::CHILDREN);
         }
         Ok(())
@@ -527,6 +533,7 @@ impl Keeper {
             }
             self.refill_below = self.refill_below.max(bytes / 4 * 3);
         }
+        self.is_walking = false;
         let is_news = {
             let mut inner = self.shared.inner.lock();
             let is_whole_again = !inner.is_complete && !self.left_out;
@@ -570,7 +577,7 @@ const fn named(stat: Stat) -> CachedNode {
     CachedNode { data: None, stat }
 }
 
-fn found<T>(read: Result<T>) -> Result<Option<T>> {
+fn found<T>(read: Result<T>) -> Found<T> {
     match read {
         Ok(read) => Ok(Some(read)),
         Err(error) if error.is_no_node() => Ok(None),
