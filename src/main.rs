@@ -22,6 +22,11 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use failure::Failure;
 
+/// A request is read on one thread and freed on another. The system's allocator pays for that, and
+/// keeps what was freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {

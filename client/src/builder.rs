@@ -9,8 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{AclProvider, AuthProvider, Credential, OpenAcl, StaticAuth};
 use crate::client::{Client, Inner};
+use crate::ensemble;
 use crate::error::{Context, Error, Reason, Result};
-use crate::hosts::ConnectString;
+use crate::hosts::{ConnectString, EnsembleProvider};
+use crate::janitor::Janitor;
 use crate::retry::{ExponentialBackoff, RetryPolicy};
 use crate::root::Root;
 use crate::session::{SaslLogin, Session, SessionInfo, Settings, spawn};
@@ -40,6 +42,9 @@ pub struct ClientBuilder {
     new_session_on_loss: bool,
     resume: Option<SessionInfo>,
     waiting_max: usize,
+    waiting_bytes_max: usize,
+    ensemble: Option<Arc<dyn EnsembleProvider>>,
+    tracks_ensemble: bool,
     request_bytes_max: usize,
     reply_bytes_max: usize,
     #[cfg(feature = "tls")]
@@ -63,6 +68,9 @@ impl ClientBuilder {
             new_session_on_loss: false,
             resume: None,
             waiting_max: 65_536,
+            waiting_bytes_max: 64 * 1024 * 1024,
+            ensemble: None,
+            tracks_ensemble: false,
             request_bytes_max: 0xf_ffff,
             reply_bytes_max: 64 * 1024 * 1024,
             #[cfg(feature = "tls")]
@@ -161,6 +169,31 @@ impl ClientBuilder {
         self
     }
 
+    /// How many bytes of requests may wait to be sent; more are refused at once. 64 MiB.
+    pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
+        self.waiting_bytes_max = bytes;
+        self
+    }
+
+    /// Asks where the servers are, at the start and after every round in which none could be
+    /// reached. The connect string names the chroot, and the servers to go on with if the
+    /// provider cannot answer.
+    pub fn ensemble_provider(mut self, provider: impl EnsembleProvider + 'static) -> Self {
+        self.ensemble = Some(Arc::new(provider));
+        self
+    }
+
+    /// Follows the ensemble's own list of its servers, `/zookeeper/config`, through
+    /// reconfigurations. Off: behind address translation those addresses lead nowhere.
+    ///
+    /// A server that listens on all its addresses is dialled at the one that its peers use.
+    ///
+    /// Source: Curator `EnsembleTracker`.
+    pub fn track_ensemble(mut self, enabled: bool) -> Self {
+        self.tracks_ensemble = enabled;
+        self
+    }
+
     /// The largest request in bytes, as the servers' `jute.maxbuffer` has it: a server closes the
     /// connection of a larger one, so it is refused here. 1 MiB − 1.
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
@@ -253,26 +286,34 @@ impl ClientBuilder {
             session_timeout: self.session_timeout,
             connector,
             servers: parsed.servers,
+            ensemble: self.ensemble,
             auth,
             sasl: self.sasl,
             may_be_read_only: self.read_only,
             new_session_on_loss: self.new_session_on_loss,
             resume: self.resume,
             waiting_max: self.waiting_max,
+            waiting_bytes_max: self.waiting_bytes_max,
             request_bytes_max: self.request_bytes_max,
             reply_bytes_max: self.reply_bytes_max,
             close_timeout: self.close_timeout,
         });
         let tasks = TaskTracker::new();
         spawn(&session, &tasks);
+        let janitor = Janitor::spawn(&session, &tasks);
         let inner = Inner {
             session,
             tasks,
+            janitor,
             retry: self.retry,
             acl: self.acl,
             operation_timeout: self.operation_timeout,
             is_closed: AtomicBool::new(false),
         };
-        Ok(Client::new(inner, root))
+        let client = Client::new(inner, root);
+        if self.tracks_ensemble {
+            ensemble::track(&client);
+        }
+        Ok(client)
     }
 }

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::Client;
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::metrics;
+use crate::retry::RetryRun;
 use crate::session::{Answer, Arm, Failure, Orphan, Response, Submission};
 
 /// A call whose request has been queued. Await it for the result.
@@ -75,6 +77,8 @@ pub(crate) struct Operation {
     pub(crate) deadline: Option<Instant>,
     /// The session that it belongs to; a repetition never leaves it.
     pub(crate) generation: u64,
+    /// Whether the caller wants that session and no later one.
+    pub(crate) is_pinned: bool,
 }
 
 impl Operation {
@@ -88,6 +92,7 @@ impl Operation {
             started,
             deadline: client.operation_timeout().map(|time| started + time),
             generation: client.bound_generation(),
+            is_pinned: client.is_pinned(),
         }
     }
 
@@ -109,6 +114,10 @@ impl Operation {
         }
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Queues a request of this operation.
     pub(crate) fn submit(
         &self,
@@ -125,6 +134,21 @@ impl Operation {
 
     fn too_large(&self, error: FrameError) -> Error {
         Error::bad_argument(Reason::Option(error.to_string()), self.context(""))
+    }
+
+    /// Tells the log and the metrics how it ended.
+    pub(crate) fn ended(&self, error: Option<&Error>) {
+        if let Some(error) = error {
+            tracing::debug!(
+                op = self.op,
+                path = %self.path,
+                server = error.server(),
+                elapsed_ms = self.elapsed_ms(),
+                %error,
+                "failed"
+            );
+        }
+        metrics::operation_ended(self.op, error, self.started.elapsed());
     }
 
     /// Waits for an answer, until the deadline.
@@ -158,7 +182,7 @@ impl Operation {
         }
     }
 
-    fn failed(&self, failure: Failure) -> Error {
+    pub(crate) fn failed(&self, failure: Failure) -> Error {
         let Failure {
             sent,
             session_gone,
@@ -201,6 +225,33 @@ impl Operation {
         Error::happened(reason, self.context(&response.server))
     }
 
+    /// The last attempt did not happen, and that says nothing about an earlier one.
+    pub(crate) fn still_in_doubt(&self, error: Error, in_doubt: bool) -> Error {
+        match (in_doubt, error) {
+            (true, Error::DidNotHappen { reason, context }) => Error::Unknown { reason, context },
+            (
+                true,
+                Error::SessionGone {
+                    reason, context, ..
+                },
+            ) => Error::SessionGone {
+                reason,
+                outcome: Outcome::Unknown,
+                context,
+            },
+            (_, error) => error,
+        }
+    }
+
+    /// Asks something that may be asked twice, until there is an answer.
+    pub(crate) async fn ask_freely(&self, request: &Request<'_>) -> Result<Response> {
+        let mut operation = self.clone();
+        operation.repeat = Repeat::Freely;
+        let first = operation.submit(request, None, None);
+        let again = |operation: &Operation| operation.submit(request, None, None);
+        attempts(&operation, first, again).await.0
+    }
+
     /// Whether this error allows for another attempt.
     pub(crate) fn may_repeat(&self, error: &Error) -> bool {
         error.is_retryable()
@@ -209,29 +260,18 @@ impl Operation {
     }
 }
 
-/// Runs an operation to its end: `first` was queued by the call itself, `again` queues the next
-/// attempt, `read` makes the result.
-pub(crate) async fn run<T>(
-    operation: Operation,
-    first: Result<Answer>,
-    mut again: impl FnMut(&Operation) -> Result<Answer>,
-    read: impl FnOnce(&Operation, Response) -> Result<T>,
-) -> Result<T> {
-    let mut attempt = first;
-    let mut retries = None;
-    loop {
-        let error = match attempt {
-            Ok(answer) => match operation.answer(answer).await {
-                Ok(response) => return read(&operation, response),
-                Err(error) => error,
-            },
-            Err(error) => return Err(error),
-        };
-        if !operation.may_repeat(&error) {
-            return Err(error);
-        }
-        let retries = retries.get_or_insert_with(|| operation.client.retry_policy().start());
-        let Some(pause) = retries.next_delay(operation.started.elapsed()) else {
+/// The pauses between the attempts of one operation, within its budget.
+#[derive(Default)]
+pub(crate) struct Retries(Option<Box<dyn RetryRun>>);
+
+impl Retries {
+    /// Waits before the next attempt, or gives the error back: the policy or the deadline allow
+    /// for no other.
+    pub(crate) async fn pause(&mut self, operation: &Operation, error: Error) -> Result<()> {
+        let run = self
+            .0
+            .get_or_insert_with(|| operation.client.retry_policy().start());
+        let Some(pause) = run.next_delay(operation.started.elapsed()) else {
             return Err(error);
         };
         if operation
@@ -242,6 +282,61 @@ pub(crate) async fn run<T>(
         }
         tracing::debug!(op = operation.op, path = %operation.path, %error, ?pause, "trying again");
         sleep(pause).await;
-        attempt = again(&operation);
+        Ok(())
+    }
+}
+
+/// Runs an operation to its end: `first` was queued by the call itself, `again` queues the next
+/// attempt, `read` makes the result.
+pub(crate) async fn run<T>(
+    operation: Operation,
+    first: Result<Answer>,
+    again: impl FnMut(&Operation) -> Result<Answer>,
+    read: impl FnOnce(&Operation, Response) -> Result<T>,
+) -> Result<T> {
+    let (answered, _) = attempts(&operation, first, again).await;
+    let result = answered.and_then(|response| read(&operation, response));
+    operation.ended(result.as_ref().err());
+    result
+}
+
+/// Repeats a request for as long as that is safe. True if an earlier attempt may have taken
+/// effect, so that the answer may be that attempt's doing.
+pub(crate) async fn attempts(
+    operation: &Operation,
+    first: Result<Answer>,
+    mut again: impl FnMut(&Operation) -> Result<Answer>,
+) -> (Result<Response>, bool) {
+    let mut attempt = first;
+    let mut retries = Retries::default();
+    let mut in_doubt = false;
+    loop {
+        let error = match attempt {
+            Ok(answer) => match operation.answer(answer).await {
+                Ok(response) => {
+                    tracing::debug!(
+                        op = operation.op,
+                        path = %operation.path,
+                        session = %response.session,
+                        xid = response.xid.0,
+                        zxid = %response.zxid,
+                        server = %response.server,
+                        elapsed_ms = operation.elapsed_ms(),
+                        "answered"
+                    );
+                    return (Ok(response), in_doubt);
+                }
+                Err(error) => error,
+            },
+            Err(error) => return (Err(error), in_doubt),
+        };
+        if !operation.may_repeat(&error) {
+            return (Err(error), in_doubt);
+        }
+        in_doubt |= error.outcome() == Outcome::Unknown;
+        if let Err(error) = retries.pause(operation, error).await {
+            return (Err(error), in_doubt);
+        }
+        attempt = again(operation);
     }
 }

@@ -12,6 +12,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::AclProvider;
 use crate::builder::ClientBuilder;
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::hosts::ConnectString;
+use crate::janitor::Janitor;
 use crate::retry::RetryPolicy;
 use crate::root::Root;
 use crate::session::{Session, SessionInfo, SessionState, Status};
@@ -20,6 +22,10 @@ use crate::session::{Session, SessionInfo, SessionState, Status};
 ///
 /// Clones share the session. When the last of them is dropped the session is closed, with
 /// everything that it owned; [`close`](Client::close) does that and tells the outcome.
+///
+/// The session's task lives on the Tokio runtime that the client was made on. When that runtime is
+/// shut down all calls fail with [`Reason::RuntimeGone`] and nothing is said to the server: the
+/// session ends by its timeout. Close clients before their runtime.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -49,6 +55,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) session: Arc<Session>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) janitor: Arc<Janitor>,
     pub(crate) retry: Arc<dyn RetryPolicy>,
     pub(crate) acl: Arc<dyn AclProvider>,
     pub(crate) operation_timeout: Option<Duration>,
@@ -59,9 +66,8 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.is_closed.load(Ordering::Relaxed) {
-            // The task goes on by itself; nobody is left to hear the answer. Giving the answer up
-            // would withdraw the request, so it is forgotten instead.
-            std::mem::forget(self.session.close());
+            // What is still to be cleaned up goes first; the tasks go on by themselves.
+            self.janitor.close();
         }
         self.tasks.close();
     }
@@ -74,6 +80,15 @@ impl Client {
             root,
             pinned: None,
         }
+    }
+
+    /// A handle without a root, if the client still lives.
+    pub(crate) fn of_inner(inner: &std::sync::Weak<Inner>) -> Option<Client> {
+        Some(Client {
+            inner: inner.upgrade()?,
+            root: Root::default(),
+            pinned: None,
+        })
     }
 
     /// Starts to describe a client of these servers: `host:port,host:port/chroot`.
@@ -163,17 +178,25 @@ impl Client {
     /// lock may go on while the connection is away, until this instant and no longer.
     #[must_use]
     pub fn trusted_until(&self) -> Option<Instant> {
-        self.session().trusted_until()
+        let until = self.session().trusted_until();
+        // In this order: a later session is trusted only after the generation has grown.
+        let generation = self.session().generation();
+        until.filter(|_| self.pinned.is_none_or(|pinned| pinned == generation))
     }
 
-    /// Ready when the session is no longer trusted: [`trusted_until`](Client::trusted_until) has
-    /// passed, or the session is over.
+    /// Ready when the session of now is no longer trusted: [`trusted_until`](Client::trusted_until)
+    /// has passed, or the session is over. The session that may follow is another one.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn trust_lapsed(&self) {
+        let generation = self.bound_generation();
         let mut status = self.status();
         loop {
+            // First the status, then the instant: what changes in between wakes us again.
+            if has_ended(&status.borrow_and_update(), generation) {
+                return;
+            }
             let until = match self.trusted_until() {
                 None => return,
                 Some(until) if until <= Instant::now() => return,
@@ -189,13 +212,12 @@ impl Client {
     /// Keeps [`trusted_until`](Client::trusted_until) in the future for as long as the lease is
     /// held and a quorum can be reached. On Quorate pings do that; on ZooKeeper it costs one small
     /// write every quarter of the session timeout.
-    #[must_use]
     pub fn hold_trust(&self) -> TrustLease {
         self.session().hold_trust();
         TrustLease(Arc::clone(&self.inner))
     }
 
-    /// Waits until the session is over, and says why.
+    /// Waits until the session of now is over, and says why. Between two sessions, the next one.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -205,8 +227,11 @@ impl Client {
         loop {
             {
                 let now = status.borrow_and_update();
-                let is_over = matches!(now.state, SessionState::Lost | SessionState::Closed);
-                if now.generation > generation || is_over {
+                if now.generation > generation {
+                    drop(now);
+                    return self.session().lost_reason();
+                }
+                if has_ended(&now, generation) {
                     return now.reason.clone().unwrap_or(Reason::Closed);
                 }
             }
@@ -250,6 +275,36 @@ impl Client {
         }
     }
 
+    /// Replaces the list of servers: `host:port,host:port`. A connected server that is not in the
+    /// new list is left for one that is; the session goes on.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] for a list that cannot be read, or that has a chroot: paths keep
+    /// their meaning while a client lives.
+    ///
+    /// Source: ZooKeeper `updateServerList`; kazoo `set_hosts`.
+    pub fn set_servers(&self, servers: &str) -> Result<()> {
+        let bad = |text: String| {
+            let context = Context {
+                op: "setServers",
+                ..Context::default()
+            };
+            Error::bad_argument(Reason::Option(text), context)
+        };
+        let parsed = ConnectString::parse(servers).map_err(|error| bad(error.to_string()))?;
+        if let Some(chroot) = parsed.chroot {
+            return Err(bad(format!("the chroot {chroot} cannot be changed")));
+        }
+        self.session().set_servers(parsed.servers);
+        Ok(())
+    }
+
+    /// How many requests have no answer yet, sent or not.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.session().waiting()
+    }
+
     /// How many watches are armed.
     #[must_use]
     pub fn watches(&self) -> usize {
@@ -267,35 +322,30 @@ impl Client {
     /// # Cancel safety
     /// The close goes on when the future is dropped.
     pub async fn close(self) -> Result<()> {
-        let is_first = !self.inner.is_closed.swap(true, Ordering::AcqRel);
+        let started = Instant::now();
+        self.inner.is_closed.store(true, Ordering::Release);
         let mut status = self.status();
-        if is_first {
-            std::mem::forget(self.session().close());
-        }
+        self.inner.janitor.close();
         let limit = self.session().close_timeout();
-        let over = async {
-            loop {
-                if matches!(
-                    status.borrow_and_update().state,
-                    SessionState::Closed | SessionState::Lost
-                ) {
-                    return;
-                }
-                if status.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        match tokio::time::timeout(limit, over).await {
-            Ok(()) => Ok(()),
+        let over = status
+            .wait_for(|status| matches!(status.state, SessionState::Closed | SessionState::Lost));
+        let reason = match tokio::time::timeout(limit, over).await {
+            Ok(Ok(status)) => status.reason.clone().unwrap_or(Reason::Closed),
+            Ok(Err(_)) => Reason::RuntimeGone,
             Err(_) => {
                 self.session().abort();
+                Reason::TimedOut
+            }
+        };
+        match reason {
+            Reason::Closed | Reason::SessionExpired(_) => Ok(()),
+            reason => {
                 let context = Context {
                     op: "closeSession",
-                    elapsed: limit,
+                    elapsed: started.elapsed(),
                     ..Context::default()
                 };
-                Err(Error::unknown(Reason::TimedOut, context))
+                Err(Error::unknown(reason, context))
             }
         }
     }
@@ -323,6 +373,15 @@ impl Client {
         self.inner.operation_timeout
     }
 
+    /// Whether this handle will do with one session only.
+    pub(crate) const fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    pub(crate) fn janitor(&self) -> &Arc<Janitor> {
+        &self.inner.janitor
+    }
+
     /// The session that a call made now belongs to.
     pub(crate) fn bound_generation(&self) -> u64 {
         self.pinned.unwrap_or_else(|| self.session().generation())
@@ -345,9 +404,20 @@ impl Client {
     pub(crate) fn why_not_connected(&self) -> Reason {
         let status = self.status_now();
         match status.reason {
-            Some(reason) if !status.state.is_connected() => reason,
+            Some(reason) if !status.state.is_connected() && status.state != SessionState::Lost => {
+                reason
+            }
             _ => Reason::TimedOut,
         }
+    }
+}
+
+/// Whether the session of this generation is over.
+fn has_ended(status: &Status, generation: u64) -> bool {
+    match status.state {
+        SessionState::Closed => true,
+        SessionState::Lost => status.generation >= generation,
+        _ => status.generation > generation,
     }
 }
 

@@ -107,30 +107,32 @@ impl Compression for Gzip {
                 data_bytes: data.len(),
             });
         }
-        // One byte more than allowed tells too much from just enough.
-        let ceiling = u64::try_from(limit_bytes).map_or(u64::MAX, |limit| limit.saturating_add(1));
-        let mut inflated = Vec::new();
-        let read = MultiGzDecoder::new(data)
-            .take(ceiling)
-            .read_to_end(&mut inflated);
-        // Too much is too much, wherever the damage stands that may follow.
-        if inflated.len() > limit_bytes {
-            return Err(CompressionError::TooLarge {
-                data_bytes: data.len(),
-                limit_bytes,
-            });
-        }
-        match read {
-            Ok(_) => Ok(inflated.into()),
-            Err(source) => Err(CompressionError::Damaged {
-                source: source.into(),
-            }),
-        }
+        let damaged = |source: io::Error| CompressionError::Damaged {
+            source: source.into(),
+        };
+        let inflated = read_at_most(MultiGzDecoder::new(data), limit_bytes).map_err(damaged)?;
+        inflated.map(Bytes::from).ok_or(CompressionError::TooLarge {
+            data_bytes: data.len(),
+            limit_bytes,
+        })
     }
 
     fn sniff(&self, data: &[u8]) -> bool {
         data.starts_with(GZIP_START)
     }
+}
+
+/// Reads to the end; `None` if that is more than `limit_bytes`, of which no more than one byte
+/// beyond is ever read.
+fn read_at_most(source: impl io::Read, limit_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    let ceiling = u64::try_from(limit_bytes).map_or(u64::MAX, |limit| limit.saturating_add(1));
+    let mut read = Vec::new();
+    let outcome = source.take(ceiling).read_to_end(&mut read);
+    // Too much is too much, wherever the damage stands that may follow.
+    if read.len() > limit_bytes {
+        return Ok(None);
+    }
+    outcome.map(|_| Some(read))
 }
 
 #[cfg(test)]
@@ -192,6 +194,28 @@ mod tests {
             bomb.len()
         );
         assert_eq!(error.to_string(), expected);
+    }
+
+    /// Gives zeros for ever, and minds when too many are taken.
+    struct Endless {
+        left: usize,
+    }
+
+    impl io::Read for Endless {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let left = self.left.checked_sub(buf.len());
+            self.left = left.expect("no more is read than allowed");
+            buf.fill(0);
+            Ok(buf.len())
+        }
+    }
+
+    #[test]
+    fn nothing_is_inflated_beyond_the_limit() {
+        for limit in [0, 1, 1_000, 1_000_000] {
+            let endless = Endless { left: limit + 1 };
+            assert_eq!(read_at_most(endless, limit).unwrap(), None);
+        }
     }
 
     #[test]

@@ -126,6 +126,9 @@ pub enum Reason {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+    /// The Tokio runtime that the client was made on was shut down, and the client with it.
+    #[error("the runtime that the client was made on is gone")]
+    RuntimeGone,
     /// More requests wait than the client was told to hold.
     #[error("{waiting} requests are waiting, as many as the client may hold")]
     TooManyWaiting {
@@ -174,6 +177,18 @@ pub struct Context {
     pub elapsed: Duration,
     /// In a multi: which of its operations was refused, from 0.
     pub failed_op: Option<usize>,
+}
+
+impl Context {
+    /// The context of something that is built from operations: a recipe, a test.
+    #[must_use]
+    pub fn of(op: &'static str, path: &str) -> Context {
+        Context {
+            op,
+            path: path.to_owned(),
+            ..Context::default()
+        }
+    }
 }
 
 impl fmt::Display for Context {
@@ -230,21 +245,38 @@ impl Error {
         }
     }
 
-    pub(crate) fn did_not_happen(reason: Reason, context: Context) -> Error {
+    /// The session that something belonged to is over, or what it owned is; for what is built on
+    /// operations.
+    #[must_use]
+    pub fn session_gone(reason: Reason, context: Context) -> Error {
+        Error::SessionGone {
+            reason,
+            outcome: Outcome::DidNotHappen,
+            context: Box::new(context),
+        }
+    }
+
+    /// It certainly had no effect; for what is built on operations.
+    #[must_use]
+    pub fn did_not_happen(reason: Reason, context: Context) -> Error {
         Error::DidNotHappen {
             reason,
             context: Box::new(context),
         }
     }
 
-    pub(crate) fn bad_argument(reason: Reason, context: Context) -> Error {
+    /// No server would take such a call; for what is built on operations.
+    #[must_use]
+    pub fn bad_argument(reason: Reason, context: Context) -> Error {
         Error::BadArgument {
             reason,
             context: Box::new(context),
         }
     }
 
-    pub(crate) fn unknown(reason: Reason, context: Context) -> Error {
+    /// Nobody knows whether it took effect; for what is built on operations.
+    #[must_use]
+    pub fn unknown(reason: Reason, context: Context) -> Error {
         Error::Unknown {
             reason,
             context: Box::new(context),
@@ -269,6 +301,19 @@ impl Error {
             | Error::NotAllowed { reason, context }
             | Error::BadArgument { reason, context } => (reason, context),
         }
+    }
+
+    /// It was this operation of a multi, counted from 0.
+    pub(crate) fn of_op(mut self, index: usize, path: String) -> Error {
+        let (Error::DidNotHappen { context, .. }
+        | Error::Happened { context, .. }
+        | Error::Unknown { context, .. }
+        | Error::SessionGone { context, .. }
+        | Error::NotAllowed { context, .. }
+        | Error::BadArgument { context, .. }) = &mut self;
+        context.failed_op = Some(index);
+        context.path = path;
+        self
     }
 
     const fn variant(&self) -> &'static str {

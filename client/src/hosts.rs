@@ -47,8 +47,8 @@ impl fmt::Display for HostPort {
 /// future, and a client can hold any provider.
 #[async_trait]
 pub trait EnsembleProvider: Send + Sync + fmt::Debug {
-    /// The servers as a connect string, `host:port,host:port/chroot`. The chroot counts only in
-    /// the first answer: paths must not change their meaning while a client lives.
+    /// The servers as a connect string, `host:port,host:port`. A chroot in it is ignored: the one
+    /// that the client was made with stays, so that paths keep their meaning while it lives.
     ///
     /// # Errors
     /// Whatever keeps it from answering; the client goes on with the servers it knows.

@@ -9,9 +9,13 @@ mod call;
 mod client;
 mod codec;
 mod compress;
+mod ensemble;
 mod error;
+mod find;
 mod follow;
 mod hosts;
+mod janitor;
+pub mod metrics;
 mod ops;
 mod retry;
 mod root;
@@ -37,7 +41,11 @@ pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
 pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
-pub use ops::{Create, Created, Delete, Exists, Get, GetChildren, Node, SetData};
+pub use ops::{
+    CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,
+    Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
+    ReadResult, Reconfig, SetAcl, SetData, Sync, TypedNode, Versioned, WhoAmI,
+};
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
 };

@@ -83,3 +83,6 @@ fn within(elapsed: Duration, max_elapsed: Duration, delay: Duration) -> Option<D
         .filter(|left| !left.is_zero())?;
     Some(delay.min(left))
 }
+
+#[cfg(test)]
+mod tests;

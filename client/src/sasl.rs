@@ -46,6 +46,9 @@ enum State {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaslError {
+    /// ZooKeeper answers the first token with an empty one if it has no SASL users.
+    #[error("the server has no SASL configured")]
+    NotOffered,
     /// Longer than RFC 2831 allows.
     #[error("SASL token of {token_bytes} bytes")]
     TooLong {
@@ -105,6 +108,7 @@ impl DigestMd5 {
             });
         }
         match state {
+            State::Started if challenge.is_empty() => Err(SaslError::NotOffered),
             State::Started => {
                 let (response, proof) = self.respond(&Directives::parse(challenge)?)?;
                 self.state = State::Responded { proof };

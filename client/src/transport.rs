@@ -29,6 +29,9 @@ const ADDRESSES_MAX: usize = 8;
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// A connection to a server, in the clear or through TLS.
+///
+/// Needs no `flush` as long as somebody reads: whoever waits for an answer wants the question
+/// sent, so reading sends what TLS still holds.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -56,7 +59,11 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        delegate!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+        delegate!(self.get_mut(), stream => {
+            // Of a failure to send the reading tells more, such as why the peer hung up.
+            let _ = Pin::new(&mut *stream).poll_flush(cx);
+            Pin::new(stream).poll_read(cx, buf)
+        })
     }
 }
 

@@ -1,4 +1,5 @@
 //! The first things that anybody does with a client.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use quorate_client::{Client, SessionState};
 use quorate_server::testing::TestServer;

@@ -96,15 +96,17 @@ pub fn validate(path: &str) -> Result<(), PathError> {
 /// One pass over the bytes that answers for nearly every path: printable ASCII, no dot, names
 /// between single slashes. Whatever else appears is looked at with care.
 fn is_plain(relative: &str) -> bool {
-    let mut previous = b'/';
-    for &byte in relative.as_bytes() {
-        let plain = matches!(byte, 0x20..=0x2d | 0x30..=0x7e) || (byte == b'/' && previous != b'/');
-        if !plain {
-            return false;
-        }
-        previous = byte;
-    }
-    previous != b'/'
+    // Folds that do not stop early: the compiler makes them 16 bytes a step.
+    let bytes = relative.as_bytes();
+    let odd = bytes.iter().fold(false, |odd, byte| {
+        odd | !(0x20..=0x7e).contains(byte) | (*byte == b'.')
+    });
+    let behind = bytes.get(1..).unwrap_or_default();
+    let doubled = bytes.iter().zip(behind).fold(false, |doubled, (a, b)| {
+        doubled | ((*a == b'/') & (*b == b'/'))
+    });
+    let slash = Some(&b'/');
+    !(odd | doubled) && bytes.first() != slash && bytes.last() != slash
 }
 
 /// What stands in front of the last slash, and what behind it; `None` without a slash.

@@ -1,5 +1,7 @@
 //! What a client is told about a znode.
 
+use bytes::BufMut as _;
+
 use crate::jute::{DecodeError, Reader, Writer};
 
 /// The 68 bytes that describe a znode, with its fields in wire order.
@@ -60,17 +62,20 @@ impl Stat {
 
     /// Writes them.
     pub fn encode(&self, writer: &mut Writer<'_>) {
-        writer.reserve(Stat::ENCODED_LEN);
-        writer.i64(self.czxid);
-        writer.i64(self.mzxid);
-        writer.i64(self.ctime);
-        writer.i64(self.mtime);
-        writer.i32(self.version);
-        writer.i32(self.cversion);
-        writer.i32(self.aversion);
-        writer.i64(self.ephemeral_owner);
-        writer.i32(self.data_length);
-        writer.i32(self.num_children);
-        writer.i64(self.pzxid);
+        // Put together first: one look at the room that is left, instead of eleven.
+        let mut record = [0; Stat::ENCODED_LEN];
+        let mut rest = record.as_mut_slice();
+        rest.put_i64(self.czxid);
+        rest.put_i64(self.mzxid);
+        rest.put_i64(self.ctime);
+        rest.put_i64(self.mtime);
+        rest.put_i32(self.version);
+        rest.put_i32(self.cversion);
+        rest.put_i32(self.aversion);
+        rest.put_i64(self.ephemeral_owner);
+        rest.put_i32(self.data_length);
+        rest.put_i32(self.num_children);
+        rest.put_i64(self.pzxid);
+        writer.raw(&record);
     }
 }

@@ -41,6 +41,10 @@ pub(crate) struct ServerList {
     servers: Vec<HostPort>,
     /// Of the server to hand out next.
     next: usize,
+    /// The server handed out last, listed or not.
+    last: Option<HostPort>,
+    /// Whether the server handed out last is connected.
+    connected: bool,
     /// Handed out since the last success.
     tried: usize,
     /// `tried` before the last success, in case that it does not last.
@@ -60,6 +64,8 @@ impl ServerList {
         let mut list = ServerList {
             servers,
             next: 0,
+            last: None,
+            connected: false,
             tried: 0,
             tried_before_success: 0,
             pause_max,
@@ -77,6 +83,8 @@ impl ServerList {
         let pause = self.pause(round, place);
         let server = self.servers.get(self.next).expect("`next` is in the list");
         let server = server.clone();
+        self.last = Some(server.clone());
+        self.connected = false;
         self.next = (self.next + 1) % count;
         self.tried = self.tried.saturating_add(1);
         Attempt {
@@ -89,12 +97,14 @@ impl ServerList {
     /// The server handed out last is connected and the session stands: it is the first to be
     /// tried when the connection breaks, at once.
     pub(crate) fn success(&mut self) {
-        if self.tried == 0 {
+        if self.connected {
             return;
         }
-        self.tried_before_success = self.tried;
-        self.tried = 0;
-        self.step_back();
+        self.connected = true;
+        self.tried_before_success = std::mem::take(&mut self.tried);
+        if let Some(place) = self.place_of_last() {
+            self.next = place;
+        }
     }
 
     /// The connection that `success` told of broke after `lasted`.
@@ -102,9 +112,15 @@ impl ServerList {
     /// One that broke within a second counts as a failed attempt after all: without this, a
     /// server that accepts sessions and drops them would be dialled at full speed.
     pub(crate) fn lost(&mut self, lasted: Duration) {
-        if lasted < LASTING && self.tried == 0 && self.tried_before_success > 0 {
-            self.tried = std::mem::take(&mut self.tried_before_success);
-            self.next = (self.next + 1) % self.servers.len();
+        if !self.connected {
+            return;
+        }
+        self.connected = false;
+        if lasted < LASTING {
+            self.tried = self.tried_before_success;
+            if let Some(place) = self.place_of_last() {
+                self.next = (place + 1) % self.servers.len();
+            }
         }
     }
 
@@ -117,54 +133,37 @@ impl ServerList {
         self.servers.len()
     }
 
-    /// Makes a server the next to be tried.
+    /// Makes a server the next to be tried, at once: the connection that stands is left for it,
+    /// and `lost` says nothing about its server then.
     pub(crate) fn prefer(&mut self, server: &HostPort) {
-        if let Some(at) = self.servers.iter().position(|known| known == server) {
-            self.next = at;
+        if let Some(place) = self.servers.iter().position(|known| known == server) {
+            (self.next, self.tried, self.connected) = (place, 0, false);
         }
     }
 
     /// Takes a new list; an empty one, or the same servers in another order, changes nothing.
     ///
-    /// The server tried or connected last keeps its turn if it is in the new list, and `true`
-    /// says that it is; the others are shuffled behind it. A new list starts without pauses, for
-    /// its servers may never have been tried.
+    /// The server connected last keeps its turn, one that is being dialled or has failed comes
+    /// last, and the others are shuffled. A new list starts without pauses, for its servers may
+    /// never have been tried. `false` says that the server handed out last is not in the list
+    /// any more; whether to leave it is the caller's affair.
     pub(crate) fn replace(&mut self, servers: Vec<HostPort>) -> bool {
-        let connected = self.tried == 0 && self.tried_before_success > 0;
-        let last = match (connected, self.tried) {
-            (true, _) => self.servers.get(self.next),
-            (false, 0) => None,
-            (false, _) => {
-                let count = self.servers.len();
-                self.servers.get((self.next + count - 1) % count)
-            }
-        };
-        let kept = last.is_none_or(|last| servers.contains(last));
-        if servers.is_empty() || same_servers(&self.servers, &servers) {
-            return true;
-        }
-        let last = last.cloned();
-        self.servers = servers;
-        self.servers.shuffle(&mut self.rng);
-        self.next = 0;
-        self.tried = 0;
-        let place = last.and_then(|last| self.servers.iter().position(|server| *server == last));
-        match place {
-            Some(place) => {
+        if !servers.is_empty() && !same_servers(&self.servers, &servers) {
+            let keeps_turn = self.tried == 0 && self.last.as_ref() == self.servers.get(self.next);
+            self.servers = servers;
+            self.servers.shuffle(&mut self.rng);
+            (self.next, self.tried) = (0, 0);
+            if let Some(place) = self.place_of_last() {
                 self.servers.swap(0, place);
-                if !connected {
-                    // It has just failed, or is being dialled: the others go first.
-                    self.next = 1 % self.servers.len();
-                }
+                self.next = usize::from(!keeps_turn) % self.servers.len();
             }
-            None => self.tried_before_success = 0,
         }
-        kept
+        self.last.is_none() || self.place_of_last().is_some()
     }
 
-    fn step_back(&mut self) {
-        let count = self.servers.len();
-        self.next = (self.next + count - 1) % count;
+    fn place_of_last(&self) -> Option<usize> {
+        let last = self.last.as_ref()?;
+        self.servers.iter().position(|server| server == last)
     }
 
     fn pause(&mut self, round: usize, place: usize) -> Duration {
@@ -194,3 +193,6 @@ fn same_servers(ours: &[HostPort], theirs: &[HostPort]) -> bool {
     let within = |a: &[HostPort], b: &[HostPort]| a.iter().all(|server| b.contains(server));
     ours.len() == theirs.len() && within(ours, theirs) && within(theirs, ours)
 }
+
+#[cfg(test)]
+mod tests;

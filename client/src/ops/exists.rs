@@ -59,6 +59,10 @@ impl Exists {
     /// armed whether the znode exists or not.
     ///
     /// The request is queued by this call, as by [`send`](Exists::send).
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the watch is made with the request"
+    )]
     pub fn watch(self) -> Call<(Option<Stat>, Watch)> {
         let operation = self.operation;
         let path = match operation.full_path() {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use quorate_proto::request::PathWatch;
-use quorate_proto::{OpCode, Reply, Request};
+use quorate_proto::{OpCode, Reply, Request, SessionId};
 
-use super::{Node, detach, one_shot, sent_when_awaited};
+use super::{Node, Packing, detach, one_shot, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
+use crate::compress::Compression;
 use crate::error::Result;
 use crate::session::{Response, Table};
 use crate::watch::Watch;
@@ -22,6 +23,7 @@ impl Client {
     pub fn get(&self, path: &str) -> Get {
         Get {
             operation: Operation::new(self, "getData", path, Repeat::Freely),
+            packing: Packing::default(),
         }
     }
 }
@@ -31,9 +33,17 @@ impl Client {
 #[must_use = "nothing is sent before `send` or `.await`"]
 pub struct Get {
     operation: Operation,
+    packing: Packing,
 }
 
 impl Get {
+    /// Reads data that was stored [`compressed`](crate::Create::compressed). Data that was not is
+    /// an error.
+    pub fn decompressed(mut self, compression: impl Compression + 'static) -> Get {
+        self.packing = Packing::with(compression);
+        self
+    }
+
     /// Limits this call's time, waiting and repetitions included.
     pub fn timeout(mut self, time: Duration) -> Get {
         self.operation = self.operation.within(Some(time));
@@ -42,7 +52,7 @@ impl Get {
 
     /// Queues the request now; it leaves behind all that were queued before.
     pub fn send(self) -> Call<Node> {
-        let operation = self.operation;
+        let Get { operation, packing } = self;
         let path = match operation.full_path() {
             Ok(path) => path,
             Err(error) => return Call::refused(error),
@@ -55,14 +65,23 @@ impl Get {
             operation.submit(&Request::GetData(request), None, None)
         };
         let first = request(&operation);
-        Call::new(run(operation, first, request, node))
+        Call::new(run(
+            operation,
+            first,
+            request,
+            move |operation, response| packing.unpack(operation, node(operation, response)?),
+        ))
     }
 
     /// Reads, and watches for the next change of the data or for the deletion.
     ///
     /// The request is queued by this call, as by [`send`](Get::send).
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the watch is made with the request"
+    )]
     pub fn watch(self) -> Call<(Node, Watch)> {
-        let operation = self.operation;
+        let Get { operation, packing } = self;
         let path = match operation.full_path() {
             Ok(path) => path,
             Err(error) => return Call::refused(error),
@@ -82,13 +101,39 @@ impl Get {
         };
         let first = request(&operation, &mut watch);
         Call::new(async move {
-            let node = run(operation, first, |op| request(op, &mut watch), node).await?;
+            let node = run(
+                operation,
+                first,
+                |op| request(op, &mut watch),
+                |operation, response| packing.unpack(operation, node(operation, response)?),
+            )
+            .await?;
             Ok((node, watch.expect("made with the request")))
         })
     }
 }
 
 sent_when_awaited!(Get => Node);
+
+/// The znode as it is now, on the way to something else; `None` if it does not exist. Tells the
+/// session in which it was read, too.
+pub(crate) async fn read_now(
+    operation: &Operation,
+    full: &str,
+) -> Result<Option<(Node, SessionId)>> {
+    let request = Request::GetData(PathWatch {
+        path: full.into(),
+        watch: false,
+    });
+    match operation.ask_freely(&request).await {
+        Ok(response) => {
+            let session = response.session;
+            Ok(Some((node(operation, response)?, session)))
+        }
+        Err(error) if error.is_no_node() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 fn node(operation: &Operation, response: Response) -> Result<Node> {
     match operation.read(OpCode::GetData, &response)? {

@@ -62,6 +62,10 @@ impl GetChildren {
     /// Lists, and watches for the next child that comes or goes, or for the deletion.
     ///
     /// The request is queued by this call, as by [`send`](GetChildren::send).
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the watch is made with the request"
+    )]
     pub fn watch(self) -> Call<(Vec<String>, Stat, Watch)> {
         let operation = self.operation;
         let path = match operation.full_path() {

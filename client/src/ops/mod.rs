@@ -4,13 +4,25 @@
 //! A path is checked here, before anything is sent: what breaks the rules is
 //! [`Error::BadArgument`](crate::Error::BadArgument).
 
+mod acl;
+mod add_auth;
 mod add_watch;
+mod config;
 mod create;
 mod delete;
 mod exists;
 mod get;
 mod get_children;
+mod kind;
+mod multi;
+mod multi_read;
+mod packing;
+mod parents;
+mod queries;
 mod set_data;
+mod sync;
+mod tree;
+mod typed;
 
 use std::sync::Arc;
 
@@ -24,12 +36,20 @@ use crate::error::{Error, Reason, Result};
 use crate::session::{Arm, Table, Unwatch};
 use crate::watch::Watch;
 
+pub use acl::{GetAcl, SetAcl};
+pub use config::{EnsembleConfig, EnsembleMember, Reconfig};
 pub use create::{Create, Created};
 pub use delete::Delete;
 pub use exists::Exists;
 pub use get::Get;
 pub use get_children::GetChildren;
+pub use multi::{CreateOp, Multi, OpResult};
+pub use multi_read::{MultiRead, ReadResult};
+pub(crate) use packing::Packing;
+pub use queries::{CountDescendants, Ephemerals, Identity, WhoAmI};
 pub use set_data::SetData;
+pub use sync::Sync;
+pub use typed::{TypedNode, Versioned};
 
 /// A znode's data and its `Stat`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +85,20 @@ macro_rules! sent_when_awaited {
     };
 }
 pub(crate) use sent_when_awaited;
+
+/// Gives a builder its `timeout`.
+macro_rules! limited_in_time {
+    ($builder:ident) => {
+        impl $builder {
+            /// Limits this call's time, waiting and repetitions included.
+            pub fn timeout(mut self, time: std::time::Duration) -> $builder {
+                self.operation = self.operation.within(Some(time));
+                self
+            }
+        }
+    };
+}
+pub(crate) use limited_in_time;
 
 impl Operation {
     /// Checks the operation's own path and gives the server's.

@@ -122,3 +122,77 @@ impl RetryRun for BudgetedRun {
         Some(delay.max(self.budget.draw()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::{RetryForever, RetryNTimes};
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn draws(budget: &RetryBudget, count: usize) -> Vec<Duration> {
+        (0..count).map(|_| budget.draw()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_burst_goes_at_once_and_the_rest_at_the_rate() {
+        let budget = RetryBudget::new(10, 3);
+        let waits = draws(&budget, 6);
+        assert_eq!(waits, [ms(0), ms(0), ms(0), ms(100), ms(200), ms(300)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bucket_fills_with_time_and_holds_no_more_than_the_burst() {
+        let budget = RetryBudget::new(10, 3);
+        draws(&budget, 3);
+        tokio::time::advance(ms(100)).await;
+        assert_eq!(draws(&budget, 2), [ms(0), ms(100)]);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(draws(&budget, 4), [ms(0), ms(0), ms(0), ms(100)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clones_and_operations_share_the_bucket() {
+        let budget = RetryBudget::new(10, 1);
+        let policy = with_budget(RetryForever::new(ms(20)), budget.clone());
+        let (mut one, mut other) = (policy.start(), policy.start());
+        assert_eq!(
+            one.next_delay(ms(0)),
+            Some(ms(20)),
+            "the policy's pause is longer"
+        );
+        assert_eq!(other.next_delay(ms(0)), Some(ms(100)));
+        assert_eq!(budget.draw(), ms(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_takes_no_token() {
+        let budget = RetryBudget::new(10, 1);
+        let mut run = with_budget(RetryNTimes::new(0, ms(0)), budget.clone()).start();
+        assert_eq!(run.next_delay(ms(0)), None);
+        assert_eq!(budget.draw(), ms(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_waits_long_and_is_never_refused() {
+        let budget = RetryBudget::new(100, 100);
+        let waits = draws(&budget, 100_000);
+        assert!(waits.iter().all(|&wait| wait <= WAIT_MAX));
+        let spread = |wait: &&Duration| **wait >= WAIT_MAX / 2;
+        assert!(waits.iter().filter(spread).count() > 90_000);
+        // Whoever came too late to be counted owes nothing: soon everything is as before.
+        tokio::time::advance(WAIT_MAX + ms(1_100)).await;
+        assert_eq!(budget.draw(), ms(0));
+    }
+
+    #[test]
+    fn odd_rates_are_taken_for_something_sensible() {
+        let never = RetryBudget::new(0, 0);
+        assert_eq!(never.draw(), ms(0));
+        assert!(never.draw() > ms(900));
+        let huge = RetryBudget::new(u32::MAX, u32::MAX);
+        assert!(draws(&huge, 1_000).iter().all(Duration::is_zero));
+    }
+}

@@ -45,6 +45,9 @@ pub(super) enum DialError {
 
 /// Dials one server and asks it for the session, or for a new one.
 ///
+/// A server that is behind what we have seen closes without an answer, as one does that serves
+/// nobody: another may do better.
+///
 /// # Cancel safety
 /// Dropping it closes the connection. A new session that the server had just opened expires.
 pub(super) async fn dial(
@@ -87,6 +90,17 @@ pub(super) async fn dial(
             ))),
         };
     }
+    let is_read_only = response.read_only == Some(true);
+    match session {
+        _ if is_read_only => {}
+        // The C client's sign of an expired session.
+        Some(session) if session.id != response.session => return Err(DialError::Expired),
+        None if response.session == SessionId::NONE => {
+            let text = format!("{server} opened a session without an id");
+            return Err(DialError::Failed(text));
+        }
+        _ => {}
+    }
     let timeout = Duration::from_millis(u64::from(response.timeout_ms.unsigned_abs()));
     let mut connected = Connected {
         socket,
@@ -98,7 +112,7 @@ pub(super) async fn dial(
             timeout,
             last_zxid,
         },
-        is_read_only: response.read_only == Some(true),
+        is_read_only,
         asked,
         next_xid: 1,
     };

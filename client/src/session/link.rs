@@ -14,6 +14,9 @@ use super::slot::Slot;
 use super::trust::Proof;
 use super::{Arm, Queued};
 
+/// How long what has arrived may take to be read, once silence is suspected.
+const DOUBT: Duration = Duration::from_millis(20);
+
 /// A request that has left.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -34,6 +37,8 @@ pub(crate) struct Link {
     next_xid: i32,
     timeout: Duration,
     last_heard: Instant,
+    /// Since when silence is suspected.
+    doubted: Option<Instant>,
     /// When something left whose reply proves the session.
     last_proving: Instant,
     last_write: Instant,
@@ -48,13 +53,10 @@ impl Link {
             next_xid,
             timeout,
             last_heard: now,
+            doubted: None,
             last_proving: now,
             last_write: now,
         }
-    }
-
-    pub(crate) fn open_count(&self) -> usize {
-        self.open.len() + self.auths.len()
     }
 
     /// The next request's number: positive, so that it is never one with a meaning of its own.
@@ -111,6 +113,7 @@ impl Link {
     /// Something arrived.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
+        self.doubted = None;
     }
 
     /// When the ping that a reply answers was sent.
@@ -143,9 +146,35 @@ impl Link {
         self.last_write + self.timeout / 4
     }
 
-    /// When a server that says nothing is given up.
+    /// Whether a request that left long after a ping was answered while the ping was not: then the
+    /// server talks, but does not confirm the session.
+    pub(crate) fn has_overtaken_pings(&self, answered: &Open) -> bool {
+        self.pings
+            .front()
+            .is_some_and(|&ping| answered.sent >= ping + self.timeout / 2)
+    }
+
+    /// When to look whether the server has been silent for too long.
     pub(crate) fn silent_at(&self) -> Instant {
-        self.last_heard + self.timeout * 2 / 3
+        match self.doubted {
+            Some(since) => since + DOUBT,
+            None => self.last_heard + self.timeout * 2 / 3,
+        }
+    }
+
+    /// Whether the server is given up now. A process that was stopped finds its clock ahead of its
+    /// socket: what has arrived meanwhile is read first.
+    pub(crate) fn is_silent(&mut self, now: Instant) -> bool {
+        if now < self.silent_at() {
+            return false;
+        }
+        match self.doubted {
+            Some(_) => true,
+            None => {
+                self.doubted = Some(now);
+                false
+            }
+        }
     }
 }
 
@@ -163,5 +192,91 @@ pub(crate) const fn proof_of(op: OpCode) -> Proof {
         | OpCode::Reconfig => Proof::Write,
         OpCode::Ping | OpCode::Sync => Proof::Contact,
         _ => Proof::Read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_secs(6);
+
+    fn own(link: &mut Link, op: OpCode, now: Instant) -> Xid {
+        let xid = link.take_xid();
+        link.opened_own(xid, op, now);
+        xid
+    }
+
+    #[test]
+    fn replies_come_in_the_order_of_the_requests_and_in_no_other() {
+        let now = Instant::now();
+        let mut link = Link::new(T, 1, now);
+        let first = own(&mut link, OpCode::GetData, now);
+        let second = own(&mut link, OpCode::GetData, now);
+        assert!(link.answered(second).is_none());
+        assert!(link.answered(Xid(77)).is_none());
+        assert_eq!(link.answered(first).map(|open| open.xid), Some(first));
+        assert_eq!(link.answered(second).map(|open| open.xid), Some(second));
+        assert!(link.answered(second).is_none(), "answered once");
+        assert!(link.answered(Xid::AUTH).is_none(), "none was sent");
+        assert_eq!(link.ping_answered(), None, "none was sent");
+    }
+
+    #[test]
+    fn numbers_stay_positive_when_they_run_out() {
+        let mut link = Link::new(T, i32::MAX, Instant::now());
+        assert_eq!(link.take_xid(), Xid(i32::MAX));
+        assert_eq!(link.take_xid(), Xid(1));
+    }
+
+    #[test]
+    fn pings_go_out_while_only_reads_flow() {
+        let start = Instant::now();
+        let mut link = Link::new(T, 1, start);
+        for n in 1..10 {
+            own(&mut link, OpCode::GetData, start + n * T / 30);
+        }
+        assert_eq!(link.ping_at(), start + T / 3);
+        let write = start + T / 6;
+        own(&mut link, OpCode::SetData, write);
+        assert_eq!(
+            link.ping_at(),
+            write + T / 3,
+            "a write proves as much as a ping"
+        );
+    }
+
+    #[test]
+    fn silence_is_believed_only_after_what_has_arrived_was_read() {
+        let start = Instant::now();
+        let mut link = Link::new(T, 1, start);
+        let woken = start + T * 10;
+        assert!(!link.is_silent(start + T / 2));
+        assert!(
+            !link.is_silent(woken),
+            "the process was stopped: read first"
+        );
+        let mut heard = Link::new(T, 1, start);
+        assert!(!heard.is_silent(woken));
+        heard.heard(woken);
+        assert!(!heard.is_silent(woken + DOUBT), "it had spoken");
+        assert!(link.is_silent(woken + DOUBT), "it had not");
+    }
+
+    #[test]
+    fn a_server_that_answers_reads_and_no_pings_is_found_out() {
+        let start = Instant::now();
+        let mut link = Link::new(T, 1, start);
+        let before = own(&mut link, OpCode::GetData, start);
+        link.pinged(start + T / 3);
+        let soon = own(&mut link, OpCode::GetData, start + T / 2);
+        let late = own(&mut link, OpCode::GetData, start + T);
+        let mut overtaken = |xid| {
+            let open = link.answered(xid).unwrap();
+            link.has_overtaken_pings(&open)
+        };
+        assert!(!overtaken(before));
+        assert!(!overtaken(soon), "it may be on its way");
+        assert!(overtaken(late));
     }
 }

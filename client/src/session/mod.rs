@@ -10,12 +10,15 @@
 //! What the task knows lies in plain structs without a runtime: [`link`] (which request is open,
 //! when to ping), [`trust`] (until when the session is ours), [`watches`] (who waits for what).
 //!
-//! Bounds: the queue holds [`Settings::waiting_max`] requests, sent or not, and refuses more;
+//! Bounds: the queue holds [`Settings::waiting_max`] requests, sent or not, and
+//! [`Settings::waiting_bytes_max`] of those that have not left, and refuses more;
 //! notices of a slow consumer collapse into a gap; everything else is bounded by what the caller
 //! holds in hand.
 
 mod dial;
+mod ending;
 mod link;
+mod reach;
 mod slot;
 mod task;
 mod trust;
@@ -28,13 +31,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use quorate_proto::frame::FrameError;
+use quorate_proto::frame::{FrameError, PREFIX_LEN};
 use quorate_proto::{AddWatchMode, OpCode, Request, SessionId, Xid, Zxid};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::auth::{AuthProvider, Credential};
 use crate::error::{Context, Error, Outcome, Reason};
+use crate::hosts::EnsembleProvider;
+use crate::metrics;
 use crate::root::Root;
 use crate::transport::Connector;
 use crate::watch::NoticeQueue;
@@ -115,6 +120,8 @@ pub(crate) struct Settings {
     pub(crate) session_timeout: Duration,
     pub(crate) connector: Connector,
     pub(crate) servers: Vec<crate::hosts::HostPort>,
+    /// Asked for the servers at the start and after every round of failures.
+    pub(crate) ensemble: Option<Arc<dyn EnsembleProvider>>,
     pub(crate) auth: Option<Arc<dyn AuthProvider>>,
     pub(crate) sasl: Option<SaslLogin>,
     pub(crate) may_be_read_only: bool,
@@ -122,6 +129,8 @@ pub(crate) struct Settings {
     pub(crate) resume: Option<SessionInfo>,
     /// Requests that may wait for an answer, sent or not.
     pub(crate) waiting_max: usize,
+    /// Bytes of requests that may wait to be sent.
+    pub(crate) waiting_bytes_max: usize,
     /// The largest payload that servers read.
     pub(crate) request_bytes_max: usize,
     /// The largest payload that this client reads.
@@ -214,6 +223,7 @@ impl Arm {
 /// A reply, its code not yet judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
+    pub(crate) xid: Xid,
     pub(crate) zxid: Zxid,
     pub(crate) err: i32,
     pub(crate) body: Bytes,
@@ -246,14 +256,46 @@ struct Queued {
 #[derive(Debug, Default)]
 struct Queue {
     requests: VecDeque<Queued>,
+    /// Of the frames in `requests`.
+    bytes: usize,
     /// Watches to take off: at most as many as there were.
     unwatch: Vec<(Arc<str>, Table, u64)>,
     /// No request comes after a close.
     is_closed: bool,
+    /// Why, where it was not a close of ours.
+    over: Option<Reason>,
+    /// How the session before this generation ended.
+    last_loss: Option<Reason>,
     /// The generation of the session that stands or is coming, from 1.
     generation: u64,
     /// Credentials that were added by hand, sent on every connection.
     credentials: Vec<Credential>,
+}
+
+impl Queue {
+    fn push(&mut self, queued: Queued) {
+        self.bytes += queued.submission.frame.len();
+        self.requests.push_back(queued);
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.requests.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(queued.submission.frame.len());
+        Some(queued)
+    }
+
+    /// Takes out those that are not to stay.
+    fn take_out(&mut self, mut stays: impl FnMut(&Queued) -> bool) -> Vec<Queued> {
+        let (stay, out) = self.requests.drain(..).partition(|queued| stays(queued));
+        self.requests = stay;
+        self.bytes = self.requests.iter().map(|q| q.submission.frame.len()).sum();
+        Vec::from(out)
+    }
+
+    fn lost_reason(&self) -> Reason {
+        let reason = self.last_loss.clone();
+        reason.unwrap_or(Reason::SessionExpired(SessionId::NONE))
+    }
 }
 
 /// What the handle and the task share.
@@ -329,41 +371,36 @@ impl Session {
             };
             Some((slot, failure))
         };
-        let bytes = submission.frame.len().saturating_sub(4);
+        let bytes = submission.frame.len().saturating_sub(PREFIX_LEN);
         let limit = self.settings.request_bytes_max;
         if bytes > limit {
             return refuse(slot, false, Reason::TooLarge { bytes, limit });
         }
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        let is_close = submission.op == OpCode::CloseSession;
-        if waiting >= self.settings.waiting_max && !is_close {
-            return refuse(slot, false, Reason::TooManyWaiting { waiting });
-        }
         let mut queue = self.queue.lock();
         if queue.is_closed {
-            let reason = self
-                .status
-                .borrow()
-                .reason
-                .clone()
-                .unwrap_or(Reason::Closed);
+            let reason = queue.over.clone().unwrap_or(Reason::Closed);
             let session_gone = !matches!(reason, Reason::Closed);
             return refuse(slot, session_gone, reason);
         }
         let generation = submission.generation.unwrap_or(queue.generation);
         if generation < queue.generation {
-            drop(queue);
-            let reason = self.lost_reason();
+            let reason = queue.lost_reason();
             return refuse(slot, true, reason);
         }
-        queue.is_closed = is_close;
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let is_full =
+            queue.bytes > 0 && queue.bytes.saturating_add(bytes) > self.settings.waiting_bytes_max;
+        if waiting >= self.settings.waiting_max || is_full {
+            return refuse(slot, false, Reason::TooManyWaiting { waiting });
+        }
         let was_empty = queue.requests.is_empty();
-        queue.requests.push_back(Queued {
+        queue.push(Queued {
             submission,
             slot: Some(slot),
             generation,
         });
         self.waiting.fetch_add(1, Ordering::Relaxed);
+        metrics::waiting_grew(1);
         drop(queue);
         if was_empty {
             self.wake.notify_one();
@@ -371,13 +408,41 @@ impl Session {
         None
     }
 
-    /// How an earlier session of this client ended, as far as is still known.
-    fn lost_reason(&self) -> Reason {
-        self.status
-            .borrow()
-            .reason
-            .clone()
-            .unwrap_or(Reason::SessionExpired(SessionId::NONE))
+    /// Sends closeSession behind all that was submitted. Nothing can be submitted after it.
+    pub(crate) fn close(&self) {
+        let Ok(submission) = Submission::new(&Request::CloseSession) else {
+            unreachable!("a header fits into a frame");
+        };
+        let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return;
+        }
+        queue.is_closed = true;
+        let generation = queue.generation;
+        queue.push(Queued {
+            submission,
+            slot: None,
+            generation,
+        });
+        drop(queue);
+        // Whatever else waits: a task that has no connection must learn that it has little time.
+        self.wake.notify_one();
+    }
+
+    /// So many requests do not wait any more.
+    fn answered(&self, requests: usize) {
+        self.waiting.fetch_sub(requests, Ordering::Relaxed);
+        metrics::waiting_shrank(requests);
+    }
+
+    fn set_watches_held(&self, watches: usize) {
+        let before = self.watches_held.swap(watches, Ordering::Relaxed);
+        metrics::watches_changed(before, watches);
+    }
+
+    /// How the session of an earlier generation ended, as far as is still known.
+    pub(crate) fn lost_reason(&self) -> Reason {
+        self.queue.lock().lost_reason()
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<Status> {
@@ -420,6 +485,10 @@ impl Session {
         self.trust_holders.fetch_sub(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn watches_held(&self) -> usize {
         self.watches_held.load(Ordering::Relaxed)
     }
@@ -432,33 +501,32 @@ impl Session {
         self.settings.new_session_on_loss
     }
 
+    pub(crate) fn reply_bytes_max(&self) -> usize {
+        self.settings.reply_bytes_max
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         self.settings.close_timeout
     }
 
     /// Adds credentials to those sent on every later connection.
     pub(crate) fn remember_credential(&self, credential: Credential) {
-        self.queue.lock().credentials.push(credential);
+        let mut queue = self.queue.lock();
+        if !queue.credentials.contains(&credential) {
+            queue.credentials.push(credential);
+        }
     }
 
-    /// Replaces the list of servers, from the next dial on.
+    /// Replaces the list of servers. A connected server that is not in it is left.
     pub(crate) fn set_servers(&self, servers: Vec<crate::hosts::HostPort>) {
         *self.new_servers.lock() = Some(servers);
+        self.wake.notify_one();
     }
 
     /// Asks the task to end at once, without a word to the server.
     pub(crate) fn abort(&self) {
         self.abort.store(true, Ordering::Relaxed);
         self.wake.notify_one();
-    }
-
-    /// Sends closeSession behind all that was submitted. Nothing can be submitted after it.
-    pub(crate) fn close(&self) -> Answer {
-        let submission = Submission::new(&Request::CloseSession);
-        match submission {
-            Ok(submission) => self.submit(submission),
-            Err(_) => unreachable!("a header fits into a frame"),
-        }
     }
 
     fn unwatch(&self, path: Arc<str>, table: Table, id: u64) {

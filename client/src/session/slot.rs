@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use super::{Failure, Response};
+use crate::error::Reason;
 
 /// What is done with the answer to a request that left and that nobody waits for any more.
 pub(crate) struct Orphan(pub(crate) Box<dyn FnOnce(Result<Response, Failure>) + Send>);
@@ -118,12 +119,28 @@ impl Slot {
     }
 }
 
-impl Answer {
-    /// Whether the request has left this process.
-    pub(crate) fn was_sent(&self) -> bool {
-        self.0.lock().state.was_sent()
+/// A request whose task is gone with its runtime: nobody will answer, and nobody may wait for ever.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        let sent = inner.state.was_sent();
+        if let State::Waiting(waker) | State::Sent(waker) = &mut inner.state {
+            let waker = waker.take();
+            inner.state = State::Done(Box::new(Err(Failure {
+                sent,
+                session_gone: false,
+                reason: Reason::RuntimeGone,
+                server: Arc::from(""),
+            })));
+            drop(inner);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
+}
 
+impl Answer {
     /// Gives the request up: withdraws it if it has not left. True if it had, so that it may take
     /// effect.
     pub(crate) fn give_up(&self) -> bool {

@@ -8,22 +8,27 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::{Either, pending};
+use quorate_proto::jute::DecodeError;
 use quorate_proto::request::{AuthPacket, PathVersion};
 use quorate_proto::{
     ErrorCode, OpCode, ReplyHeader, Request, SetWatches, SetWatches2, Version, WatcherEvent,
     WatcherType, Xid, Zxid, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::dial::{self, Connected, DialError};
+use super::dial::Connected;
+use super::ending::{End, Next};
 use super::link::{Link, Open, proof_of};
+use super::reach::{find_writable, no_time_to_close, until};
 use super::trust::{Proof, Rule, Trust};
 use super::watches::{OneShot, Table, Watches};
-use super::{Arm, Failure, Queued, Response, Session, SessionInfo, SessionState};
+use super::{Arm, Response, Session, SessionInfo, SessionState, Slot};
 use crate::error::Reason;
 use crate::hosts::{HostPort, ServerList};
+use crate::metrics;
+use crate::transport::Socket;
 
 /// How sessions of Quorate are known, by the first bytes of their password.
 const QUORATE_MARK: &[u8] = &quorate_proto::limits::QUORATE_MARK;
@@ -35,10 +40,6 @@ const READ_CHUNK: usize = 64 * 1024;
 const SET_WATCHES_BYTES: usize = quorate_proto::limits::SET_WATCHES_BYTES_MAX;
 /// The longest pause before a dial.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
-/// A dial that takes longer is given up, however long the session timeout is.
-const DIAL_MAX: Duration = Duration::from_secs(10);
-/// A dial is given this long, however short the session timeout is.
-const DIAL_MIN: Duration = Duration::from_millis(250);
 /// A znode that nobody has: deleting it is a write that changes nothing and is yet committed.
 const NO_SUCH_ZNODE: &str = "/quorate-proof-of-session";
 
@@ -54,44 +55,43 @@ pub(crate) fn spawn(session: &Arc<Session>, tracker: &TaskTracker) {
             .resume
             .map_or(Zxid::ZERO, |info| info.last_zxid),
         watched_zxid: Zxid::ZERO,
-        last_failure: String::new(),
+        asks_for_servers: true,
+        dials_failed: 0,
+        close_by: None,
+        is_over: false,
         shared: Arc::clone(session),
     };
     tracker.spawn(driver.run());
 }
 
-struct Driver {
-    shared: Arc<Session>,
-    servers: ServerList,
-    watches: Watches,
+pub(super) struct Driver {
+    pub(super) shared: Arc<Session>,
+    pub(super) servers: ServerList,
+    pub(super) watches: Watches,
     /// The session to attach to; `None` to open one.
-    attached: Option<SessionInfo>,
-    trust: Option<Trust>,
-    last_zxid: Zxid,
+    pub(super) attached: Option<SessionInfo>,
+    pub(super) trust: Option<Trust>,
+    pub(super) last_zxid: Zxid,
     /// Up to where every armed watch has told what it saw. Behind `last_zxid` while `setWatches` is
     /// not answered: another reply may say more, and a connection that ends then must not make us
     /// skip what the lists would have told.
-    watched_zxid: Zxid,
-    /// Why the last dial failed.
-    last_failure: String,
-}
-
-/// How a connection, or the attempt to make one, ended.
-enum End {
-    /// Dial again.
-    Disconnected(String),
-    /// The session is over.
-    Lost(Reason),
-    /// There will be no further session.
-    Closed(Reason),
+    pub(super) watched_zxid: Zxid,
+    /// The provider is to be asked before the next dial.
+    pub(super) asks_for_servers: bool,
+    /// Since the provider was asked.
+    pub(super) dials_failed: usize,
+    /// Until when a close may take, once it is known.
+    pub(super) close_by: Option<Instant>,
+    /// Everybody has been told that it is over.
+    pub(super) is_over: bool,
 }
 
 /// Where a connection's bytes are.
-struct Wire {
-    link: Link,
+pub(super) struct Wire {
+    pub(super) link: Link,
     input: BytesMut,
     out: BytesMut,
-    server: Arc<str>,
+    pub(super) server: Arc<str>,
     info: SessionInfo,
     generation: u64,
     is_read_only: bool,
@@ -99,7 +99,6 @@ struct Wire {
     watches_resuming: usize,
     /// Removals of lasting watches that are not answered yet.
     taking_off: VecDeque<(Xid, Arc<str>)>,
-    is_closing: bool,
 }
 
 impl Driver {
@@ -109,121 +108,16 @@ impl Driver {
                 Ok(connected) => self.serve(connected).await,
                 Err(end) => end,
             };
-            match end {
-                End::Disconnected(why) => self.suspended(why),
-                End::Lost(reason) if self.shared.settings.new_session_on_loss => self.lost(reason),
-                End::Lost(reason) => {
-                    self.over(SessionState::Lost, reason);
-                    return;
-                }
-                End::Closed(reason) => {
-                    self.over(SessionState::Closed, reason);
+            let is_closing = self.shared.queue.lock().is_closed;
+            match end.next(self.shared.settings.new_session_on_loss, is_closing) {
+                Next::Suspend(why) => self.suspended(why),
+                Next::Renew(reason) => self.lost(reason),
+                Next::Stop(state, reason) => {
+                    self.over(state, reason);
                     return;
                 }
             }
         }
-    }
-
-    /// Dials servers until one gives us our session, or a new one.
-    async fn connect(&mut self) -> Result<Connected, End> {
-        let shared = Arc::clone(&self.shared);
-        let mut close_by = None;
-        loop {
-            if let Some(servers) = shared.new_servers.lock().take() {
-                self.servers.replace(servers);
-            }
-            self.drop_withdrawn();
-            let attempt = self.servers.next();
-            let dial_time = self.dial_time();
-            let attached = self.attached;
-            let last_zxid = self.last_zxid;
-            let dialled = async {
-                sleep(attempt.pause).await;
-                let dial = dial::dial(
-                    &shared.settings,
-                    &attempt.server,
-                    attached.as_ref(),
-                    last_zxid,
-                );
-                match timeout(dial_time, dial).await {
-                    Ok(result) => result,
-                    Err(_) => Err(DialError::Failed(format!(
-                        "{}: no answer in time",
-                        attempt.server
-                    ))),
-                }
-            };
-            tokio::pin!(dialled);
-            let result = loop {
-                if shared.abort.load(Ordering::Relaxed) {
-                    return Err(End::Closed(Reason::Closed));
-                }
-                if shared.queue.lock().is_closed {
-                    if self.attached.is_none() {
-                        return Err(End::Closed(Reason::Closed));
-                    }
-                    close_by.get_or_insert_with(|| Instant::now() + shared.settings.close_timeout);
-                }
-                tokio::select! {
-                    biased;
-                    () = until(self.give_up_at()) => {
-                        let id = self.attached.map(|info| info.id).unwrap_or_default();
-                        return Err(End::Lost(Reason::SessionGivenUp(id)));
-                    }
-                    () = until(close_by) => return Err(End::Closed(Reason::Closed)),
-                    result = &mut dialled => break result,
-                    () = shared.wake.notified() => {}
-                }
-            };
-            match result {
-                Ok(connected) => {
-                    self.servers.success();
-                    return Ok(connected);
-                }
-                Err(DialError::Expired) => {
-                    self.servers.success();
-                    let id = self.attached.map(|info| info.id).unwrap_or_default();
-                    return Err(End::Lost(Reason::SessionExpired(id)));
-                }
-                Err(DialError::AuthFailed(text)) => {
-                    return Err(End::Closed(Reason::AuthFailed(text)));
-                }
-                Err(DialError::Failed(text)) => {
-                    tracing::debug!(error = %text, "no connection");
-                    let reason = Reason::NoServer(text.clone());
-                    self.last_failure = text;
-                    shared.status.send_if_modified(|status| {
-                        status.reason = Some(reason);
-                        true
-                    });
-                }
-            }
-        }
-    }
-
-    /// One server gets a share of the time that is left, so that the others get theirs.
-    fn dial_time(&self) -> Duration {
-        let timeout = self
-            .attached
-            .map_or(self.shared.settings.session_timeout, |info| info.timeout);
-        let servers = u32::try_from(self.servers.len().max(2)).unwrap_or(u32::MAX);
-        (timeout / servers).clamp(DIAL_MIN, DIAL_MAX)
-    }
-
-    fn give_up_at(&self) -> Option<Instant> {
-        self.attached?;
-        self.trust.as_ref().and_then(Trust::give_up_at)
-    }
-
-    /// Forgets requests whose callers went away before they left.
-    fn drop_withdrawn(&self) {
-        let mut queue = self.shared.queue.lock();
-        let before = queue.requests.len();
-        queue
-            .requests
-            .retain(|queued| !queued.slot.as_ref().is_some_and(super::Slot::is_abandoned));
-        let dropped = before - queue.requests.len();
-        self.shared.waiting.fetch_sub(dropped, Ordering::Relaxed);
     }
 
     /// Speaks and listens until the connection ends.
@@ -250,11 +144,21 @@ impl Driver {
             is_read_only,
             watches_resuming: 0,
             taking_off: VecDeque::new(),
-            is_closing: false,
         };
-        if let Err(end) = self.attach(&mut wire, asked, now).await {
-            return end;
-        }
+        let attached = self.attach(&mut wire, asked, now).await;
+        let end = match attached {
+            Ok(()) => self.converse(&mut wire, socket).await,
+            Err(end) => end,
+        };
+        self.fail_open(&mut wire, &end);
+        self.servers.lost(now.elapsed());
+        end
+    }
+
+    /// Speaks and listens on a connection that has the session.
+    async fn converse(&mut self, wire: &mut Wire, socket: Socket) -> End {
+        let shared = Arc::clone(&self.shared);
+        let is_read_only = wire.is_read_only;
         let search = if is_read_only {
             let servers = self.servers.all();
             Either::Left(Box::pin(find_writable(Arc::clone(&shared), servers)))
@@ -264,43 +168,57 @@ impl Driver {
         tokio::pin!(search);
 
         let (mut reader, mut writer) = tokio::io::split(socket);
-        let end = loop {
+        loop {
             if shared.abort.load(Ordering::Relaxed) {
-                break End::Closed(Reason::Closed);
+                return End::Closed(Reason::Closed);
             }
             let now = Instant::now();
-            self.take_off_watches(&mut wire, now);
-            self.fill_out(&mut wire, now);
-            let deadline = self.speak_on_time(&mut wire, now);
+            self.take_off_watches(wire, now);
+            self.fill_out(wire, now);
+            let deadline = self.speak_on_time(wire, now);
+            let close_by = self.close_by();
+            // A server without a quorum proves nothing: the session ends under its eyes.
+            let give_up_at = self.give_up_at().filter(|_| is_read_only);
             wire.input.reserve(READ_CHUNK);
             tokio::select! {
                 biased;
                 read = reader.read_buf(&mut wire.input) => match read {
-                    Ok(0) if wire.is_closing => break End::Closed(Reason::Closed),
-                    Ok(0) => break End::Disconnected("the server closed the connection".to_owned()),
-                    Ok(_) => if let Some(end) = self.take_in(&mut wire) { break end },
-                    Err(error) => break End::Disconnected(error.to_string()),
+                    Ok(0) => return End::Disconnected("the server closed the connection".to_owned()),
+                    Ok(_) => if let Some(end) = self.take_in(wire) { return end },
+                    Err(error) => return End::Disconnected(error.to_string()),
                 },
                 written = writer.write_buf(&mut wire.out), if !wire.out.is_empty() => {
-                    if let Err(error) = written {
-                        break End::Disconnected(error.to_string());
+                    match written {
+                        Ok(0) => return End::Disconnected("nothing can be written".to_owned()),
+                        Ok(_) => {}
+                        Err(error) => return End::Disconnected(error.to_string()),
+                    }
+                    // TLS keeps what it was given until it is flushed or written to again.
+                    if wire.out.is_empty() && let Err(error) = writer.flush().await {
+                        return End::Disconnected(error.to_string());
                     }
                 }
-                () = shared.wake.notified() => {}
+                () = shared.wake.notified() => {
+                    let new_servers = shared.new_servers.lock().take();
+                    if let Some(servers) = new_servers && !self.servers.replace(servers) {
+                        return End::Disconnected(format!("{} is no server of ours any more", wire.server));
+                    }
+                }
                 found = &mut search => {
                     self.servers.prefer(&found);
-                    break End::Disconnected(format!("{found} takes writes again"));
+                    return End::Disconnected(format!("{found} takes writes again"));
                 }
+                () = until(give_up_at) => {
+                    return End::Lost(Reason::SessionGivenUp(self.session_id()));
+                }
+                () = until(close_by) => return no_time_to_close(),
                 () = sleep_until(deadline) => {
-                    if Instant::now() >= wire.link.silent_at() {
-                        break End::Disconnected("the server says nothing".to_owned());
+                    if wire.link.is_silent(Instant::now()) {
+                        return End::Disconnected("the server says nothing".to_owned());
                     }
                 }
             }
-        };
-        self.fail_open(&mut wire, &end);
-        self.servers.lost(now.elapsed());
-        end
+        }
     }
 
     /// The session is ours at this server: says so, and arms again what was armed.
@@ -314,7 +232,7 @@ impl Driver {
             };
             let is_same = self.attached.is_some_and(|attached| attached.id == info.id);
             let trust = match self.trust.take() {
-                Some(trust) if is_same && trust.rule() == rule => trust,
+                Some(trust) if is_same && trust.rule() == rule => trust.renewed(info.timeout),
                 _ => Trust::new(rule, info.timeout),
             };
             let trust = self.trust.insert(trust);
@@ -328,6 +246,8 @@ impl Driver {
         }
         self.send_credentials(wire, now).await?;
         self.resume_watches(wire);
+        self.repeat_close(wire, now);
+        metrics::connected();
         let state = match wire.is_read_only {
             true => SessionState::ReadOnly,
             false => SessionState::Connected,
@@ -341,6 +261,25 @@ impl Driver {
             status.reason = None;
         });
         Ok(())
+    }
+
+    /// A close whose answer was lost with the last connection is asked for again.
+    fn repeat_close(&self, wire: &mut Wire, now: Instant) {
+        let queue = self.shared.queue.lock();
+        let is_queued = queue
+            .requests
+            .back()
+            .is_some_and(|queued| queued.submission.op == OpCode::CloseSession);
+        if !queue.is_closed || is_queued {
+            return;
+        }
+        let xid = wire.link.take_xid();
+        if Request::CloseSession
+            .write_frame(&mut wire.out, xid)
+            .is_ok()
+        {
+            wire.link.opened_own(xid, OpCode::CloseSession, now);
+        }
     }
 
     async fn send_credentials(&self, wire: &mut Wire, now: Instant) -> Result<(), End> {
@@ -412,11 +351,11 @@ impl Driver {
         }
         let mut queue = self.shared.queue.lock();
         while wire.out.len() < WRITE_CHUNK {
-            let Some(queued) = queue.requests.pop_front() else {
+            let Some(queued) = queue.pop() else {
                 return;
             };
-            if !queued.slot.as_ref().is_none_or(super::Slot::begin) {
-                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            if !queued.slot.as_ref().is_none_or(Slot::begin) {
+                self.shared.answered(1);
                 continue;
             }
             let op = queued.submission.op;
@@ -424,7 +363,6 @@ impl Driver {
                 OpCode::Auth => Xid::AUTH,
                 _ => wire.link.take_xid(),
             };
-            wire.is_closing |= op == OpCode::CloseSession;
             if let Some(arm) = &queued.submission.arm {
                 let (path, table, _) = arm.place();
                 self.watches.arming(path, table);
@@ -451,9 +389,7 @@ impl Driver {
                 self.take_off(wire, &path, kind_of(table), now);
             }
         }
-        self.shared
-            .watches_held
-            .store(self.watches.len(), Ordering::Relaxed);
+        self.shared.set_watches_held(self.watches.len());
     }
 
     fn take_off(&self, wire: &mut Wire, path: &Arc<str>, kind: WatcherType, now: Instant) {
@@ -501,8 +437,7 @@ impl Driver {
             .as_ref()
             .is_some_and(|trust| trust.rule() == Rule::CommittedWrites)
             && self.shared.trust_holders.load(Ordering::Relaxed) > 0
-            && !wire.is_read_only
-            && !wire.is_closing;
+            && !wire.is_read_only;
         if needs_writes {
             if now >= wire.link.proof_at() {
                 let proof = PathVersion {
@@ -559,15 +494,7 @@ impl Driver {
         now: Instant,
     ) -> Option<End> {
         if header.xid == Xid::NOTIFICATION {
-            return self.take_event(header, &body);
-        }
-        // Not from notifications: two events of one transaction may be cut apart, and the second
-        // would then be behind what we claim to have seen.
-        if header.zxid > self.last_zxid {
-            self.last_zxid = header.zxid;
-        }
-        if wire.watches_resuming == 0 {
-            self.watched_zxid = self.last_zxid;
+            return self.take_event(wire, header, &body);
         }
         match header.xid {
             Xid::PING => {
@@ -576,12 +503,12 @@ impl Driver {
                 }
                 return None;
             }
+            // Another server may be newer: without an error nobody would be told.
+            Xid::SET_WATCHES if header.err != 0 => {
+                let text = format!("the server refused to take up watches ({})", header.err);
+                return Some(End::Disconnected(text));
+            }
             Xid::SET_WATCHES => {
-                if header.err != 0 {
-                    // Another server may be newer: without an error nobody would be told.
-                    let text = format!("the server takes up no watches (code {})", header.err);
-                    return Some(End::Disconnected(text));
-                }
                 wire.watches_resuming = wire.watches_resuming.saturating_sub(1);
                 if wire.watches_resuming == 0 {
                     self.watches.resumed();
@@ -591,6 +518,15 @@ impl Driver {
             }
             _ => {}
         }
+        // Only from replies to requests, which come behind the events of what they have seen. Two
+        // events of one transaction may be cut apart, and the second would then be behind what we
+        // claim to have seen.
+        if header.zxid > self.last_zxid {
+            self.last_zxid = header.zxid;
+        }
+        if wire.watches_resuming == 0 {
+            self.watched_zxid = self.last_zxid;
+        }
         let Some(open) = wire.link.answered(header.xid) else {
             let text = format!(
                 "the server answered request {}, which is not its turn",
@@ -598,7 +534,11 @@ impl Driver {
             );
             return Some(End::Disconnected(text));
         };
-        if is_judged(header.err) {
+        if wire.link.has_overtaken_pings(&open) {
+            let text = "the server answers requests and no pings".to_owned();
+            return Some(End::Disconnected(text));
+        }
+        if is_judged(header) {
             self.proven(wire, proof_of(open.op), open.sent, now);
         }
         self.answer(wire, open, header, body, now)
@@ -621,8 +561,9 @@ impl Driver {
             self.taken_off(wire, header.xid, header.err, now);
         }
         if let Some(slot) = open.slot {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.answered(1);
             slot.fill(Ok(Response {
+                xid: header.xid,
                 zxid: header.zxid,
                 err: header.err,
                 body,
@@ -691,12 +632,16 @@ impl Driver {
         }
     }
 
-    fn take_event(&mut self, header: ReplyHeader, body: &[u8]) -> Option<End> {
+    fn take_event(&mut self, wire: &Wire, header: ReplyHeader, body: &[u8]) -> Option<End> {
         match WatcherEvent::decode(body) {
             Ok(event) => {
                 let zxid = (header.zxid > Zxid::ZERO).then_some(header.zxid);
                 self.watches
                     .fire(event.event, &event.path, zxid, self.last_zxid);
+                None
+            }
+            Err(error @ DecodeError::BadValue { .. }) => {
+                tracing::warn!(%error, server = %wire.server, "an event of an unknown kind is skipped");
                 None
             }
             Err(error) => Some(End::Disconnected(format!(
@@ -713,127 +658,25 @@ impl Driver {
             trust.answered(proof, sent, now);
         }
     }
-
-    /// Requests that left and were not answered: nobody here knows what became of them.
-    fn fail_open(&mut self, wire: &mut Wire, end: &End) {
-        self.watches.disconnected();
-        let (reason, session_gone) = match end {
-            End::Disconnected(why) => (Reason::ConnectionLost(why.clone()), false),
-            End::Lost(reason) | End::Closed(reason) => (reason.clone(), true),
-        };
-        let server = Arc::clone(&wire.server);
-        for open in wire.link.drain() {
-            let Some(slot) = open.slot else { continue };
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            let is_close = open.op == OpCode::CloseSession;
-            let failure = Failure {
-                sent: true,
-                session_gone: session_gone && !is_close,
-                reason: reason.clone(),
-                server: Arc::clone(&server),
-            };
-            slot.fill(Err(failure));
-        }
-    }
-
-    fn suspended(&mut self, why: String) {
-        tracing::info!(reason = %why, "connection lost");
-        let mut info = self.shared.info.lock();
-        if let Some(info) = &mut *info {
-            info.last_zxid = self.last_zxid;
-        }
-        drop(info);
-        let has_session = self.attached.is_some();
-        self.shared.status.send_modify(|status| {
-            status.state = match has_session {
-                true => SessionState::Suspended,
-                false => SessionState::Connecting,
-            };
-            status.reason = Some(Reason::ConnectionLost(why));
-        });
-    }
-
-    /// The session is over and another will be opened.
-    fn lost(&mut self, reason: Reason) {
-        tracing::warn!(%reason, "session lost, opening another");
-        self.attached = None;
-        self.trust = None;
-        self.last_zxid = Zxid::ZERO;
-        self.watched_zxid = Zxid::ZERO;
-        self.shared.set_trusted_until(None);
-        *self.shared.info.lock() = None;
-        // The state first: whoever sees a request fail must find the reason there.
-        self.shared.status.send_modify(|status| {
-            status.state = SessionState::Lost;
-            status.session = None;
-            status.reason = Some(reason.clone());
-        });
-        self.watches.lost(&reason, self.last_zxid);
-        let mut queue = self.shared.queue.lock();
-        queue.generation += 1;
-        let generation = queue.generation;
-        queue.unwatch.clear();
-        let (over, goes_on) = queue
-            .requests
-            .drain(..)
-            .partition(|q| q.generation < generation);
-        queue.requests = goes_on;
-        drop(queue);
-        self.refuse(over, &reason, true);
-    }
-
-    /// No session will follow.
-    fn over(&mut self, state: SessionState, reason: Reason) {
-        tracing::info!(%reason, "{state:?}");
-        self.shared.set_trusted_until(None);
-        *self.shared.info.lock() = None;
-        let mut queue = self.shared.queue.lock();
-        queue.is_closed = true;
-        queue.unwatch.clear();
-        let over = std::mem::take(&mut queue.requests);
-        self.shared.status.send_modify(|status| {
-            status.state = state;
-            status.session = None;
-            status.reason = Some(reason.clone());
-        });
-        drop(queue);
-        self.watches.lost(&reason, self.last_zxid);
-        self.refuse(over, &reason, !matches!(reason, Reason::Closed));
-    }
-
-    fn refuse(
-        &self,
-        requests: impl IntoIterator<Item = Queued>,
-        reason: &Reason,
-        session_gone: bool,
-    ) {
-        for queued in requests {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Some(slot) = queued.slot {
-                slot.fill(Err(Failure {
-                    sent: false,
-                    session_gone,
-                    reason: reason.clone(),
-                    server: Arc::from(""),
-                }));
-            }
-        }
-    }
 }
 
-/// Whether the code says that the request was taken to the leader and judged.
-fn is_judged(err: i32) -> bool {
-    !matches!(
-        ErrorCode::from_code(err),
-        Some(
-            ErrorCode::NotReadOnly
-                | ErrorCode::ThrottledOp
-                | ErrorCode::SessionExpired
-                | ErrorCode::SessionMoved
-                | ErrorCode::MarshallingError
-                | ErrorCode::Unimplemented
-        )
-    )
+/// Whether a reply shows that the request was taken to the leader and judged there.
+///
+/// A refusal counts only if it is one that only the state of the tree can give, and if it has a
+/// place in the order of transactions: others are made by the server that was asked.
+fn is_judged(header: ReplyHeader) -> bool {
+    use ErrorCode::{BadVersion, NoAuth, NoChildrenForEphemerals, NoNode, NodeExists, NotEmpty};
+    let judged = [
+        NoNode,
+        NodeExists,
+        BadVersion,
+        NotEmpty,
+        NoChildrenForEphemerals,
+        NoAuth,
+    ];
+    header.err == 0
+        || (header.zxid > Zxid::ZERO
+            && ErrorCode::from_code(header.err).is_some_and(|code| judged.contains(&code)))
 }
 
 /// How a watch is taken off by itself.
@@ -848,29 +691,6 @@ const fn kind_of(table: Table) -> WatcherType {
 
 fn info_id(wire: &Wire) -> quorate_proto::SessionId {
     wire.info.id
-}
-
-/// Ready at that time; never without one.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => pending().await,
-    }
-}
-
-/// Asks the servers in turn until one says that it takes writes.
-async fn find_writable(shared: Arc<Session>, servers: Vec<HostPort>) -> HostPort {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        for server in &servers {
-            sleep(pause / 2 + pause.mul_f64(rand::random::<f64>() / 2.0)).await;
-            let asked = timeout(DIAL_MAX, dial::takes_writes(&shared.settings, server)).await;
-            if matches!(asked, Ok(Ok(true))) {
-                return server.clone();
-            }
-        }
-        pause = (pause * 2).min(Duration::from_secs(60));
-    }
 }
 
 /// Paths for `setWatches`, split so that each frame is one that every server reads.

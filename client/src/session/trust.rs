@@ -72,6 +72,16 @@ impl Trust {
         self.rule
     }
 
+    /// The same session, with the timeout that a server has just agreed to. What was proven before
+    /// holds for the shorter of the two: the leader counts with the new one from now on.
+    pub(crate) fn renewed(mut self, timeout: Duration) -> Trust {
+        if timeout != self.timeout {
+            self.answered.clear();
+        }
+        self.timeout = timeout;
+        self
+    }
+
     /// Takes a reply in that came at `now` for a packet sent at `sent`.
     pub(crate) fn answered(&mut self, proof: Proof, sent: Instant, now: Instant) {
         self.heard = self.heard.max(Some(sent));
@@ -190,6 +200,32 @@ mod tests {
         assert_eq!(trust.until(), Some(start + ms(1_000) + lease()));
         trust.answered(Proof::Write, start + ms(5_200), start + ms(5_201));
         assert_eq!(trust.until(), Some(start + ms(2_950) + lease()));
+    }
+
+    /// A server that was set up anew may agree to less than before.
+    #[test]
+    fn a_shorter_timeout_counts_from_the_attach_that_agreed_to_it() {
+        let start = Instant::now();
+        for rule in [Rule::LeaderConfirmed, Rule::CommittedWrites] {
+            let mut trust = Trust::new(rule, T);
+            trust.answered(Proof::Attach, start, start + ms(5));
+            let mut trust = trust.renewed(T / 2);
+            trust.answered(Proof::Attach, start + ms(3_000), start + ms(3_005));
+            let lease = T / 2 - T / 2 / RATE_ERROR;
+            assert_eq!(trust.until(), Some(start + ms(3_000) + lease), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_that_took_long_proves_no_more_than_one_that_did_not() {
+        let start = Instant::now();
+        let mut trust = Trust::new(Rule::LeaderConfirmed, T);
+        trust.answered(Proof::Contact, start, start + T * 2);
+        assert_eq!(trust.until(), Some(start + lease()));
+        // And an older packet whose answer comes later takes nothing back.
+        trust.answered(Proof::Contact, start + ms(50), start + T * 2);
+        trust.answered(Proof::Write, start + ms(40), start + T * 2);
+        assert_eq!(trust.until(), Some(start + ms(50) + lease()));
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn gauges(out: &mut String, view: &dyn ServerView) {
     let metrics = view.metrics();
     let tree = view.tree();
     let process = view.process();
-    let latency = metrics.request_latency.view();
+    let latency = metrics.request_latency();
     let replies = metrics.response_size.view();
     // ZooKeeper says -1 until the first reply.
     let size = |bytes: u64| {

@@ -104,7 +104,7 @@ fn is_listed(word: Word, whitelist: &FourLetterWords) -> bool {
 /// What `srvr` and `stat` have in common.
 fn statistics(view: &dyn ServerView) -> String {
     let metrics = view.metrics();
-    let latency = metrics.request_latency.view();
+    let latency = metrics.request_latency();
     let tree = view.tree();
     format!(
         "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\n\

@@ -29,7 +29,7 @@ impl Still {
     fn new() -> Still {
         let metrics = Metrics::default();
         for latency in [1, 2, 4, 8, 12] {
-            metrics.request_latency.record(latency);
+            metrics.read_latency.record(latency);
         }
         metrics.packets_received.add(7);
         metrics.packets_sent.add(6);

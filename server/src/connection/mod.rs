@@ -9,7 +9,11 @@
 
 mod socket;
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -21,6 +25,9 @@ use self::socket::{ReadTurn, linger, read_turn, write_some};
 use crate::clock::SharedClock;
 use crate::pipeline::{Connected, Line, LineClosed, Pipeline};
 use crate::sessions::{CloseReason, Conn, Fate};
+
+/// How long a client may take for the last word to it.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// What answers the four-letter words, which stand in for the first frame's length.
 pub(crate) trait FourLetter: Send + Sync {
@@ -42,47 +49,22 @@ pub(crate) struct Shared {
     pub(crate) sessionless_timeout: Duration,
 }
 
-/// Serves one connection until it is over.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    conn: Arc<Conn>,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-) {
-    let mut task = Task {
-        stream,
-        conn,
-        shared,
-        inbound: BytesMut::new(),
-        writing: BytesMut::new(),
-    };
-    let end = tokio::select! {
-        biased;
-        () = stop.cancelled() => End::Now,
-        end = task.run() => end,
-    };
-    let Task {
-        stream,
-        conn,
-        shared,
-        ..
-    } = task;
-    shared.pipeline.gone(&conn);
-    if end == End::Linger {
-        linger(stream).await;
-    }
-}
-
-/// How a connection ends.
+/// How a part of a connection's life ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// At once.
+    /// It has its session: requests come.
+    Opened,
+    /// It is over, at once.
     Now,
-    /// With a last reply that the client should get to read, even if it sent more.
+    /// It is over once what is queued is written, if the client takes it.
+    LastWord,
+    /// It is over, and the client should get to read the last reply, even if it sent more.
     Linger,
 }
 
-struct Task {
+/// One connection. While it waits for requests it is a few hundred bytes: what it needs to begin
+/// and to end is on the heap, for that time alone.
+pub(crate) struct Connection {
     stream: TcpStream,
     conn: Arc<Conn>,
     shared: Arc<Shared>,
@@ -92,8 +74,46 @@ struct Task {
     writing: BytesMut,
 }
 
-impl Task {
-    async fn run(&mut self) -> End {
+/// What a connection that waits has met.
+enum Event {
+    /// Its outbox, its fate or its line changed.
+    Told,
+    /// Something can be read, or nothing ever will.
+    Readable(io::Result<()>),
+    /// What is left can be written, or nothing ever will.
+    Writable(io::Result<()>),
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, conn: Arc<Conn>, shared: Arc<Shared>) -> Connection {
+        Connection {
+            stream,
+            conn,
+            shared,
+            inbound: BytesMut::new(),
+            writing: BytesMut::new(),
+        }
+    }
+
+    /// Serves it until it is over.
+    ///
+    /// When the server stops, connections with a session are closed through their outboxes:
+    /// thousands of them do not stand in the one list behind `stop`.
+    pub(crate) async fn serve(&mut self, stop: &CancellationToken) {
+        let mut end = until(stop, self.open()).await;
+        if end == End::Opened {
+            end = self.requests().await;
+        }
+        if end == End::LastWord {
+            end = until(stop, self.last_word()).await;
+        }
+        self.shared.pipeline.gone(&self.conn);
+        if end == End::Linger {
+            Box::pin(linger(&mut self.stream)).await;
+        }
+    }
+
+    async fn open(&mut self) -> End {
         let opening = tokio::time::timeout(self.shared.sessionless_timeout, self.first_bytes());
         match opening.await {
             Err(_elapsed) => {
@@ -105,23 +125,18 @@ impl Task {
                 self.conn
                     .outbox()
                     .queue(|out| out.extend_from_slice(&answer));
-                return match self.flush_all().await {
-                    true => End::Linger,
-                    false => End::Now,
-                };
+                return End::LastWord;
             }
             Ok(Some(First::Frame)) => {}
         }
-        match self.handshake().await {
-            true => self.requests().await,
-            false => {
-                let refused = self.conn.outbox().fate() == Fate::CloseAfterFlush;
-                if refused && self.flush_all().await {
-                    End::Linger
-                } else {
-                    End::Now
-                }
-            }
+        if self.handshake().await {
+            return End::Opened;
+        }
+        // Its own statement: the guard must not outlive the question.
+        let fate = self.conn.outbox().fate();
+        match fate {
+            Fate::CloseAfterFlush => End::LastWord,
+            Fate::Open | Fate::Close(_) => End::Now,
         }
     }
 
@@ -162,7 +177,7 @@ impl Task {
         let connected = match frame::split(&self.inbound, limit) {
             Ok(Some((payload, used))) => {
                 let connected = self.shared.pipeline.connect(&self.conn, payload);
-                self.inbound.advance(used);
+                self.consumed(used);
                 connected
             }
             _ => return false,
@@ -179,7 +194,7 @@ impl Task {
                 if self.conn.outbox().fate() != Fate::Open {
                     return false;
                 }
-                self.conn.wake.notified().await;
+                poll_fn(|cx| self.conn.wake.poll_told(cx)).await;
             }
         };
         tokio::time::timeout(at_most, wait).await.unwrap_or(false)
@@ -187,61 +202,73 @@ impl Task {
 
     async fn requests(&mut self) -> End {
         let mut line = Line::new(self.shared.pipeline.clone(), self.conn.clone());
-        let end = self.serve_line(&mut line).await;
-        line.abandon();
-        end
-    }
-
-    async fn serve_line(&mut self, line: &mut Line) -> End {
-        if self.take_frames(line).is_err() {
-            return End::Now;
-        }
-        loop {
-            line.pump();
-            if self.flush().is_err() {
-                return End::Now;
-            }
-            // Its own statement: the guard must not outlive the question.
-            let fate = self.conn.outbox().fate();
-            match fate {
-                Fate::Open => {}
-                // The last word is due. A client that does not take it must not keep us.
-                Fate::CloseAfterFlush => {
-                    return match self.flush_all().await {
-                        true => End::Linger,
-                        false => End::Now,
-                    };
-                }
-                Fate::Close(reason) => {
-                    self.log_close(reason);
-                    return End::Now;
-                }
+        let mut over = self.take_frames(&mut line).err().map(|LineClosed| End::Now);
+        let end = loop {
+            if let Some(end) = over.take().or_else(|| self.turn(&mut line)) {
+                break end;
             }
             if self.writing.is_empty() && line.lacked_room() {
                 // What waited for room in the outbox has it now, and nobody else says so.
                 tokio::task::yield_now().await;
                 continue;
             }
-            let reads = line.may_read();
-            let later = line.next_look();
-            tokio::select! {
-                biased;
-                () = self.conn.wake.notified() => {}
-                readable = self.stream.readable(), if reads => {
-                    if readable.is_err() || self.read_frames(line).is_err() {
-                        return End::Now;
-                    }
+            over = match self.event(&mut line).await {
+                Event::Told | Event::Writable(Ok(())) => None,
+                Event::Readable(Ok(())) => {
+                    self.read_frames(&mut line).err().map(|LineClosed| End::Now)
                 }
-                writable = self.stream.writable(), if !self.writing.is_empty() => {
-                    if writable.is_err() {
-                        return End::Now;
-                    }
-                }
-                () = line.synced() => {}
-                () = async { tokio::time::sleep(later.unwrap_or_default()).await },
-                    if later.is_some() => {}
+                Event::Readable(Err(_)) | Event::Writable(Err(_)) => Some(End::Now),
+            };
+        };
+        line.abandon();
+        end
+    }
+
+    /// Does what can be done now. `Some`: it is over.
+    fn turn(&mut self, line: &mut Line) -> Option<End> {
+        line.pump();
+        if self.flush().is_err() {
+            return Some(End::Now);
+        }
+        // Its own statement: the guard must not outlive the question.
+        let fate = self.conn.outbox().fate();
+        match fate {
+            Fate::Open => None,
+            Fate::CloseAfterFlush => Some(End::LastWord),
+            Fate::Close(reason) => {
+                self.log_close(reason);
+                Some(End::Now)
             }
         }
+    }
+
+    /// Waits. By hand, because this is what thousands of idle connections are made of: the socket
+    /// and [`Wake`](crate::sessions::Wake) have room for their waker, futures of their own would
+    /// add half a kilobyte.
+    fn event<'a>(&'a self, line: &'a mut Line) -> impl Future<Output = Event> + Send + 'a {
+        let reads = line.may_read();
+        let writes = !self.writing.is_empty();
+        let mut later = line
+            .next_look()
+            .map(|later| Box::pin(tokio::time::sleep(later)));
+        poll_fn(move |cx| {
+            if self.conn.wake.poll_told(cx).is_ready() {
+                return Poll::Ready(Event::Told);
+            }
+            if reads && let Poll::Ready(readable) = self.stream.poll_read_ready(cx) {
+                return Poll::Ready(Event::Readable(readable));
+            }
+            if writes && let Poll::Ready(writable) = self.stream.poll_write_ready(cx) {
+                return Poll::Ready(Event::Writable(writable));
+            }
+            if line.poll_synced(cx).is_ready() {
+                return Poll::Ready(Event::Told);
+            }
+            match &mut later {
+                Some(later) => later.as_mut().poll(cx).map(|()| Event::Told),
+                None => Poll::Pending,
+            }
+        })
     }
 
     /// Reads once and hands every whole frame to the line, from the shared read buffer where it
@@ -277,16 +304,20 @@ impl Task {
         }
         let limit = self.shared.pipeline.frame_limit();
         let used = feed(line, &self.inbound, limit, self.shared.clock.monotonic())?;
-        self.inbound.advance(used);
-        if self.inbound.is_empty() {
-            // A connection that waits holds no buffer.
-            self.inbound = BytesMut::new();
-        }
+        self.consumed(used);
         Ok(())
     }
 
+    /// Lets go of the first bytes of `inbound`; a connection that waits holds no buffer.
+    fn consumed(&mut self, used: usize) {
+        self.inbound.advance(used);
+        if self.inbound.is_empty() {
+            self.inbound = BytesMut::new();
+        }
+    }
+
     /// Writes as much as the socket takes now.
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         loop {
             if self.writing.is_empty() {
                 let mut outbox = self.conn.outbox();
@@ -310,24 +341,24 @@ impl Task {
         Ok(())
     }
 
-    /// Writes everything queued, within a bound. False if the client does not take it.
-    async fn flush_all(&mut self) -> bool {
+    /// Writes everything queued. A client that does not take it must not keep us.
+    async fn last_word(&mut self) -> End {
         let all = async {
             loop {
                 if self.flush().is_err() {
-                    return false;
+                    return End::Now;
                 }
                 if self.writing.is_empty() {
-                    return true;
+                    return End::Linger;
                 }
                 if self.stream.writable().await.is_err() {
-                    return false;
+                    return End::Now;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), all)
+        tokio::time::timeout(LAST_WORD, all)
             .await
-            .unwrap_or(false)
+            .unwrap_or(End::Now)
     }
 
     fn log_close(&self, reason: CloseReason) {
@@ -340,6 +371,20 @@ impl Task {
             reason => tracing::debug!(%session, %peer, ?reason, "closed"),
         }
     }
+}
+
+/// A part of a connection's life, on the heap, unless the server stops.
+fn until<'a>(
+    stop: &'a CancellationToken,
+    part: impl Future<Output = End> + Send + 'a,
+) -> Pin<Box<dyn Future<Output = End> + Send + 'a>> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => End::Now,
+            end = part => end,
+        }
+    })
 }
 
 /// What a connection begins with.

@@ -1,14 +1,18 @@
 //! Reading and writing a socket without waiting, through one buffer per thread.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
 /// Most bytes that one turn of one connection reads, so that others get theirs.
 const READ_BYTES: usize = 64 << 10;
+
+/// Whether the system tells of data once, when they come.
+const EDGES: bool = cfg!(target_os = "linux");
 
 /// How long a closing connection waits for its client to stop sending.
 const LINGER: Duration = Duration::from_secs(2);
@@ -30,15 +34,28 @@ pub(super) enum ReadTurn {
 
 /// Reads once, and hands what came to `take` before it returns.
 pub(super) fn read_turn(stream: &TcpStream, take: impl FnOnce(&[u8])) -> ReadTurn {
-    READ_BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
-        Ok(0) => ReadTurn::Closed,
-        Ok(n) => {
-            take(buffer.get(..n).unwrap_or_default());
-            ReadTurn::Read(n)
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = None;
+        let outcome = stream.try_io(Interest::READABLE, || {
+            let n = (&*SockRef::from(stream)).read(buffer)?;
+            read = Some(n);
+            // A read that brings less than asked for has emptied the socket, and epoll tells of
+            // what comes later: said to be dry, the socket is not read again only to hear so.
+            if EDGES && n > 0 && n < buffer.len() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match (read, outcome) {
+            (Some(0), _) => ReadTurn::Closed,
+            (Some(n), _) => {
+                take(buffer.get(..n).unwrap_or_default());
+                ReadTurn::Read(n)
+            }
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => ReadTurn::Nothing,
+            (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => ReadTurn::Nothing,
+            (None, _) => ReadTurn::Closed,
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadTurn::Nothing,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadTurn::Nothing,
-        Err(_) => ReadTurn::Closed,
     })
 }
 
@@ -54,14 +71,14 @@ pub(super) fn write_some(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> 
 
 /// Closes our side and swallows what the client still sends, for a while. Closing a socket with
 /// unread bytes resets it, and a reset takes the last reply away from the client.
-pub(super) async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger(stream: &mut TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let drain = async {
         let mut left = 1 << 20;
         while left > 0 && stream.readable().await.is_ok() {
-            match read_turn(&stream, |_| ()) {
+            match read_turn(stream, |_| ()) {
                 ReadTurn::Read(n) => left = usize::saturating_sub(left, n),
                 ReadTurn::Nothing => {}
                 ReadTurn::Closed => return,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::connection::{self, Shared};
+use crate::connection::{Connection, Shared};
 use crate::metrics::Metrics;
 use crate::sessions::{Identities, Sessions};
 
@@ -30,7 +30,6 @@ pub(crate) struct Listener {
     metrics: Arc<Metrics>,
     counts: Arc<Counts>,
     keep_alive: bool,
-    skip_acl: bool,
 }
 
 /// Open connections, in all and by source address.
@@ -38,13 +37,22 @@ pub(crate) struct Listener {
 struct Counts {
     per_address: u32,
     in_all: u32,
+    skip_acl: bool,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    by_address: HashMap<IpAddr, u32>,
+    by_address: HashMap<IpAddr, Source>,
     in_all: u32,
+}
+
+/// An address with open connections.
+#[derive(Debug)]
+struct Source {
+    count: u32,
+    /// What its connections start with, shared by them.
+    identities: Arc<Identities>,
 }
 
 /// A connection's place among the counted ones; given back when dropped.
@@ -54,22 +62,28 @@ struct Place {
 }
 
 impl Counts {
-    /// A place for one more connection from an address, unless a limit is reached.
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A place for one more connection from an address, unless a limit is reached, and who it is
+    /// until it says more.
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<(Place, Arc<Identities>)> {
         let mut open = self.open.lock();
         if self.in_all > 0 && open.in_all >= self.in_all {
             return None;
         }
-        let count = open.by_address.entry(address).or_insert(0);
-        if self.per_address > 0 && *count >= self.per_address {
+        let source = open.by_address.entry(address).or_insert_with(|| Source {
+            count: 0,
+            identities: Identities::of_address(address, self.skip_acl),
+        });
+        if self.per_address > 0 && source.count >= self.per_address {
             return None;
         }
-        *count += 1;
+        source.count += 1;
+        let identities = source.identities.clone();
         open.in_all += 1;
-        Some(Place {
+        let place = Place {
             counts: self.clone(),
             address,
-        })
+        };
+        Some((place, identities))
     }
 }
 
@@ -77,9 +91,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.counts.open.lock();
         open.in_all -= 1;
-        if let Some(count) = open.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(source) = open.by_address.get_mut(&self.address) {
+            source.count -= 1;
+            if source.count == 0 {
                 open.by_address.remove(&self.address);
             }
         }
@@ -113,6 +127,7 @@ impl Listener {
         let counts = Counts {
             per_address: config.max_client_cnxns,
             in_all: config.max_cnxns,
+            skip_acl: config.skip_acl,
             open: Mutex::default(),
         };
         Listener {
@@ -122,7 +137,6 @@ impl Listener {
             metrics,
             counts: Arc::new(counts),
             keep_alive: config.tcp_keep_alive,
-            skip_acl: config.skip_acl,
         }
     }
 
@@ -152,7 +166,7 @@ impl Listener {
         stop: &CancellationToken,
     ) {
         let address = peer.ip().to_canonical();
-        let Some(place) = self.counts.take(address) else {
+        let Some((place, identities)) = self.counts.take(address) else {
             self.metrics.connections_rejected.inc();
             let most = self.counts.per_address;
             tracing::warn!(%peer, "too many connections from {address} - max is {most}");
@@ -162,14 +176,14 @@ impl Listener {
             tracing::debug!(%peer, %error, "the connection is gone already");
             return;
         }
-        let identities = Identities::of_address(address, self.skip_acl);
         let conn = self
             .sessions
             .accept(SocketAddr::new(address, peer.port()), identities);
-        let (shared, stop) = (self.shared.clone(), stop.clone());
+        let mut connection = Connection::new(stream, conn, self.shared.clone());
+        let stop = stop.clone();
         tasks.spawn(async move {
-            connection::serve(stream, conn, shared, stop).await;
-            drop(place);
+            connection.serve(&stop).await;
+            drop((connection, place));
         });
     }
 
@@ -192,6 +206,7 @@ mod tests {
         Arc::new(Counts {
             per_address,
             in_all,
+            skip_acl: false,
             open: Mutex::default(),
         })
     }
@@ -218,7 +233,7 @@ mod tests {
     #[test]
     fn all_together_have_so_many_places() {
         let counts = counts(0, 2);
-        let places: Vec<Place> = (1..=2).filter_map(|n| counts.take(address(n))).collect();
+        let places: Vec<_> = (1..=2).filter_map(|n| counts.take(address(n))).collect();
         assert_eq!(places.len(), 2);
         assert!(counts.take(address(3)).is_none());
         drop(places);

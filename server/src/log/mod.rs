@@ -101,7 +101,7 @@ pub(crate) struct LogOptions {
     /// Size of the very first one; each further one is four times as large, up to the largest.
     /// Default 1 MiB: a new server is ready at once, and a small one stays small.
     pub(crate) first_segment_bytes: u64,
-    /// Recent entries kept in memory. Default 16 MiB.
+    /// Recent entries kept in memory. Default 4 MiB: what is on its way, and a moment more.
     pub(crate) ring_bytes: usize,
     /// `false`: acknowledge without a sync. A power failure then loses what was acknowledged.
     pub(crate) force_sync: bool,
@@ -120,7 +120,7 @@ impl LogOptions {
             cluster_id,
             segment_bytes: 64 << 20,
             first_segment_bytes: 1 << 20,
-            ring_bytes: 16 << 20,
+            ring_bytes: 4 << 20,
             force_sync: true,
             fsync_warning: FSYNC_WARNING,
             helper_thread: true,

@@ -29,7 +29,7 @@ use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::replication::{Health, Replication};
-use crate::sessions::{Delivery, Sessions};
+use crate::sessions::{CloseReason, Delivery, Sessions};
 
 /// How long a stop waits for connections to end by themselves.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -134,6 +134,14 @@ impl Server {
             let accepting = listener.run(tasks.clone(), stop.clone());
             tasks.spawn_on(accepting, runtimes.clients());
         }
+        let (queue, stopped) = (replication.queue().clone(), stop.clone());
+        let gather = async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = queue.gather() => {}
+            }
+        };
+        tasks.spawn_on(gather, runtimes.clients());
         let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
         let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
@@ -185,7 +193,9 @@ impl Server {
             runtimes,
             ..
         } = self;
+        // In this order: a connection that opens its session meanwhile sees one or the other.
         stop.cancel();
+        sessions.close_all(CloseReason::Shutdown);
         tasks.close();
         if tokio::time::timeout(STOP_PATIENCE, tasks.wait())
             .await

@@ -215,7 +215,6 @@ impl ServerView for View {
         let metrics = &self.metrics;
         metrics.packets_received.reset();
         metrics.packets_sent.reset();
-        metrics.request_latency.reset();
         metrics.read_latency.reset();
         metrics.update_latency.reset();
         metrics.fsync_threshold_exceeded.reset();

@@ -3,13 +3,15 @@
 //! It is done where the request was read, with the identities of that moment and the providers of
 //! that server; the result travels (R14). Source: ZooKeeper's `PrepRequestProcessor.fixupACL`.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use quorate_proto::{Acl, AclRef, ErrorCode, Id};
+use quorate_proto::{Acl, AclRef, ErrorCode, Id, Perms};
 
 use super::auth::AuthRules;
 use crate::sessions::Identities;
+use crate::tree::open_acl;
 
 /// What `auth` entries of one request may become, in bytes. A multi may hold thousands of them,
 /// and each stands for all identities of its caller: a small request would fill the memory, and
@@ -33,13 +35,20 @@ impl<'a> FixUp<'a> {
     }
 
     /// The list to store, or the code that refuses it.
-    pub(super) fn list(&self, list: Option<&[AclRef<'_>]>) -> Result<Vec<Acl>, ErrorCode> {
+    pub(super) fn list(
+        &self,
+        list: Option<&[AclRef<'_>]>,
+    ) -> Result<Cow<'static, [Acl]>, ErrorCode> {
+        if list.is_some_and(is_open) {
+            return Ok(Cow::Borrowed(open_acl()));
+        }
         let rules = self.rules;
         let mut fixed: Vec<Acl> = Vec::new();
         let mut seen = HashSet::new();
-        for entry in list.unwrap_or_default() {
+        let list = list.unwrap_or_default();
+        for entry in list {
             let (scheme, id) = (entry.scheme.as_deref(), entry.id.as_deref());
-            if !seen.insert((entry.perms.0, scheme, id)) {
+            if list.len() > 1 && !seen.insert((entry.perms.0, scheme, id)) {
                 continue;
             }
             let scheme = scheme.ok_or(ErrorCode::InvalidAcl)?;
@@ -80,7 +89,7 @@ impl<'a> FixUp<'a> {
         if fixed.is_empty() {
             Err(ErrorCode::InvalidAcl)
         } else {
-            Ok(fixed)
+            Ok(Cow::Owned(fixed))
         }
     }
 
@@ -92,12 +101,17 @@ impl<'a> FixUp<'a> {
     }
 }
 
+/// `world:anyone:cdrwa` alone: what most requests carry, and nothing to fix.
+fn is_open(list: &[AclRef<'_>]) -> bool {
+    matches!(list, [only] if only.perms == Perms::ALL
+        && only.scheme.as_deref() == Some("world")
+        && only.id.as_deref() == Some("anyone"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
-
-    use quorate_proto::Perms;
 
     use super::*;
     use crate::config::Config;
@@ -145,6 +159,19 @@ mod tests {
             FixUp::new(&known, &rules).list(Some(&list)).is_ok(),
             "the next request has its own"
         );
+    }
+
+    #[test]
+    fn the_open_list_is_not_copied_and_one_like_it_is_not_taken_for_it() {
+        let (rules, anonymous) = (AuthRules::new(&Config::default()), anonymous());
+        let fix_up = FixUp::new(&anonymous, &rules);
+        let list = |perms| {
+            let list = [entry(perms, Some("world"), Some("anyone"))];
+            fix_up.list(Some(&list)).unwrap()
+        };
+        assert!(matches!(list(31), Cow::Borrowed(_)));
+        assert_eq!(*list(31), *Acl::open_unsafe());
+        assert_eq!(list(1)[0].perms, Perms(1));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -74,8 +75,10 @@ pub(crate) struct Line {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// The `sync` at the head of the line.
-    sync: Option<Sync>,
+    sync: Option<Box<Sync>>,
     sasl: SaslExchange,
+    /// The time of this turn: when its frames were read, or when the line moved on.
+    now: Duration,
     /// Number of the next write of this attach.
     pub(super) next_seq: u64,
     /// The propose queue was full: when to look again.
@@ -120,6 +123,7 @@ impl Line {
             waiting_bytes: 0,
             sync: None,
             sasl: SaslExchange::Fresh,
+            now: Duration::ZERO,
             next_seq: 1,
             retry: false,
             lacked_room: false,
@@ -135,6 +139,7 @@ impl Line {
         if self.over {
             return Ok(());
         }
+        self.now = now;
         let (header, body) = RequestHeader::decode(payload).map_err(|_| LineClosed)?;
         let xid = header.xid;
         self.pipeline.metrics.packets_received.inc();
@@ -177,6 +182,10 @@ impl Line {
     pub(crate) fn pump(&mut self) {
         self.retry = false;
         self.lacked_room = false;
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.now = self.pipeline.clock.monotonic();
         self.impatient_pings();
         while self.sync.is_none() {
             let Some(first) = self.waiting.front() else {
@@ -271,22 +280,24 @@ impl Line {
         (server >= i64::from(throttle.max_requests)).then_some(throttle.stall_time)
     }
 
-    /// Waits for the `sync` at the head of the line and answers it; for ever if there is none.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time: the sync goes on being waited for at the next call.
-    pub(crate) async fn synced(&mut self) {
+    /// Answers the `sync` at the head of the line when it is through. Never ready without one.
+    pub(crate) fn poll_synced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(sync) = &mut self.sync else {
-            return std::future::pending().await;
+            return Poll::Pending;
         };
-        let outcome = sync.done.as_mut().await;
-        let Some(Sync {
+        let outcome = ready!(sync.done.as_mut().poll(cx));
+        if let Some(sync) = self.sync.take() {
+            self.answer_sync(*sync, outcome);
+        }
+        Poll::Ready(())
+    }
+
+    fn answer_sync(&mut self, sync: Sync, outcome: Result<(), Unavailable>) {
+        let Sync {
             xid, read_at, path, ..
-        }) = self.sync.take()
-        else {
-            return;
-        };
+        } = sync;
         let zxid = self.pipeline.state.applied_zxid();
+        self.now = self.pipeline.clock.monotonic();
         self.count_outstanding(-1);
         match outcome {
             Ok(()) => {
@@ -394,12 +405,12 @@ impl Line {
         match Request::decode(ask.op, body) {
             Ok(Request::Sync { path }) => {
                 let replication = self.pipeline.replication.clone();
-                self.sync = Some(Sync {
+                self.sync = Some(Box::new(Sync {
                     xid: ask.xid,
                     read_at: ask.read_at,
                     path: path.map(std::borrow::Cow::into_owned),
                     done: Box::pin(async move { replication.read_index().await }),
-                });
+                }));
             }
             Ok(request) => self.read(ask, &request),
             Err(_) if ask.op == OpCode::Sync => {
@@ -483,7 +494,7 @@ impl Line {
     }
 
     fn impatient_pings(&mut self) {
-        let now = self.pipeline.clock.monotonic();
+        let now = self.now;
         let due = |w: &Waiting| matches!(w.what, What::Ping) && now >= w.read_at + PING_PATIENCE;
         let before = self.waiting.len();
         self.waiting.retain(|waiting| !due(waiting));
@@ -634,15 +645,10 @@ impl Line {
 
     /// Notes the answer to a read.
     pub(super) fn note_read(&self, ask: &Ask<'_>, zxid: Zxid) {
-        let now = self.pipeline.clock.monotonic();
-        let latency = now.saturating_sub(ask.read_at);
+        let latency = self.now.saturating_sub(ask.read_at);
         self.conn
             .stats
-            .answered(ask.op.code(), ask.xid.0, zxid.0, now, latency);
-        self.pipeline
-            .metrics
-            .request_latency
-            .record(millis(latency));
+            .answered(ask.op.code(), ask.xid.0, zxid.0, self.now, latency);
         self.pipeline.metrics.read_latency.record(millis(latency));
     }
 }

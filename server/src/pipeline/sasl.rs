@@ -75,7 +75,8 @@ fn verify(users: &[SaslUser], nonce: &str, token: &[u8]) -> Option<(String, Vec<
         return None;
     }
     let response = |a2: &str| {
-        let secret = Md5::digest(format!("{username}:{REALM}:{}", user.password));
+        let parts = [username, REALM, &user.password];
+        let secret = Md5::digest(parts.map(hashed_bytes).join(&b':'));
         let mut a1 = Md5::new();
         a1.update(secret);
         a1.update(format!(":{nonce}:{cnonce}"));
@@ -142,6 +143,14 @@ fn unquote(quoted: &str) -> Option<(String, &str)> {
     None
 }
 
+/// The bytes of a text as they are hashed: ISO 8859-1 where it can be written so, else UTF-8.
+///
+/// Source: RFC 2831, section 2.1.2.1; `com.sun.security.sasl.digest`, which Java's clients use.
+fn hashed_bytes(text: &str) -> Vec<u8> {
+    let latin: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
+    latin.unwrap_or_else(|_| text.as_bytes().to_vec())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -200,6 +209,25 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// `né` is one byte in ISO 8859-1, and that one is hashed though the token says UTF-8.
+    #[test]
+    fn a_name_that_fits_iso_8859_1_is_hashed_so() {
+        let users = vec![SaslUser::new("n\u{e9}", "s\u{e9}cret")];
+        let mut exchange = SaslExchange::Fresh;
+        exchange.step(&users, "n0nce", b"");
+        let mut a1 = Md5::digest(b"n\xe9:zk-sasl-md5:s\xe9cret").to_vec();
+        a1.extend_from_slice(b":n0nce:cn");
+        let h2 = hex(&Md5::digest(format!("AUTHENTICATE:{DIGEST_URI}")));
+        let proof = format!("{}:n0nce:00000001:cn:auth:{h2}", hex(&Md5::digest(a1)));
+        let token = format!(
+            "charset=utf-8,username=\"n\u{e9}\",realm=\"zk-sasl-md5\",nonce=\"n0nce\",nc=00000001,\
+             cnonce=\"cn\",digest-uri=\"{DIGEST_URI}\",maxbuf=65536,response={},qop=auth",
+            hex(&Md5::digest(proof)),
+        );
+        let step = exchange.step(&users, "", token.as_bytes());
+        assert!(matches!(step, SaslStep::Authenticated { .. }), "{step:?}");
     }
 
     #[test]

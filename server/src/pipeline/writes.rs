@@ -214,7 +214,7 @@ impl Pipeline {
             Ok(acl) => Op::Create(Create {
                 path: create.path,
                 data: create.data.map(Cow::Borrowed),
-                acl: Cow::Owned(acl),
+                acl,
                 kind,
                 sequential: CreateMode::from_flags(create.flags)
                     .is_some_and(CreateMode::is_sequential),
@@ -249,11 +249,7 @@ impl Pipeline {
         }
         match fix_up.list(list) {
             Err(code) => Op::Refused { code },
-            Ok(acl) => Op::SetAcl {
-                path,
-                acl: Cow::Owned(acl),
-                version,
-            },
+            Ok(acl) => Op::SetAcl { path, acl, version },
         }
     }
 }

@@ -65,6 +65,7 @@ use crate::tree::txn::{Proposal, Verdict};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// How soon [`Replication::snapshot`] asks again.
+#[cfg(any(test, feature = "testing"))]
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(20);
 
 /// Who hears what was applied. All calls come from the one apply loop, in log order.

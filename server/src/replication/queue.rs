@@ -87,6 +87,8 @@ pub(super) enum Next {
 pub(crate) struct ProposeQueue {
     inner: Mutex<Inner>,
     wake: Notify,
+    /// [`ProposeQueue::gather`] waits here.
+    gather: Notify,
     limit: usize,
     request_limit: usize,
 }
@@ -104,6 +106,10 @@ struct Inner {
     held: usize,
     /// The batcher sleeps.
     asleep: bool,
+    /// [`ProposeQueue::gather`] runs, and passes on that there is something to send.
+    gathering: bool,
+    /// It was told so.
+    gather_told: bool,
     closed: Option<Unavailable>,
     /// Something was lost, or the disk failed: nothing leaves any more.
     failed: bool,
@@ -169,10 +175,13 @@ impl ProposeQueue {
                 next_flight: 0,
                 held: 0,
                 asleep: false,
+                gathering: false,
+                gather_told: false,
                 closed: None,
                 failed: false,
             }),
             wake: Notify::new(),
+            gather: Notify::new(),
             limit,
             request_limit: REQUEST_BYTES_MAX,
         }
@@ -199,7 +208,9 @@ impl ProposeQueue {
             return Err(why.clone().into());
         }
         if inner.open_count == 0 {
-            inner.open.reserve(BLOCK / 16);
+            if inner.open.capacity() < BLOCK / 16 {
+                inner.open = BytesMut::with_capacity(BLOCK);
+            }
             inner.open.resize(Header::LEN, 0);
         }
         let start = inner.open.len();
@@ -235,7 +246,11 @@ impl ProposeQueue {
         if inner.open_count >= ENTRY_REQUESTS_MAX || inner.open.len() >= ENTRY_BYTES_MAX {
             inner.seal();
         }
-        self.wake_if_needed(inner);
+        if inner.gathering {
+            self.gather_if_needed(inner);
+        } else {
+            self.wake_if_needed(inner);
+        }
         Ok(())
     }
 
@@ -339,12 +354,57 @@ impl ProposeQueue {
         self.wake.notified().await;
     }
 
+    /// Wakes the batcher on behalf of those who push, when the runtime that this runs on has seen
+    /// to everything that was ready. Without it every first push behind a pause wakes the batcher
+    /// at once, and what the other connections are about to push misses the entry.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time; then pushes wake the batcher themselves.
+    pub(crate) async fn gather(&self) {
+        let _end = Gathering::begin(self);
+        loop {
+            self.gather.notified().await;
+            // Runs again behind all that is ready now, and what the sockets bring meanwhile.
+            tokio::task::yield_now().await;
+            let mut inner = self.inner.lock();
+            inner.gather_told = false;
+            self.wake_if_needed(inner);
+        }
+    }
+
+    fn gather_if_needed(&self, mut inner: parking_lot::MutexGuard<'_, Inner>) {
+        if inner.asleep && !inner.gather_told && inner.actionable() {
+            inner.gather_told = true;
+            drop(inner);
+            self.gather.notify_one();
+        }
+    }
+
     fn wake_if_needed(&self, mut inner: parking_lot::MutexGuard<'_, Inner>) {
         if inner.asleep && inner.actionable() {
             inner.asleep = false;
             drop(inner);
             self.wake.notify_one();
         }
+    }
+}
+
+/// While this lives, [`ProposeQueue::gather`] wakes the batcher on behalf of those who push.
+struct Gathering<'a>(&'a ProposeQueue);
+
+impl Gathering<'_> {
+    fn begin(queue: &ProposeQueue) -> Gathering<'_> {
+        queue.inner.lock().gathering = true;
+        Gathering(queue)
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner.lock();
+        inner.gathering = false;
+        inner.gather_told = false;
+        self.0.wake_if_needed(inner);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use futures::FutureExt as _;
 use quorate_proto::{SessionId, Version};
 
 use super::*;
@@ -190,4 +191,72 @@ fn a_lost_entry_ends_everything() {
     assert!(matches!(next(&queue), Next::End));
     assert!(push(&queue, 3, 1).is_err());
     assert_eq!(queue.held_bytes(), 0);
+}
+
+/// The ring of recent entries counts bytes, so an entry must not keep much more alive.
+#[test]
+fn small_entries_stand_side_by_side_in_one_block() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let mut bodies = Vec::new();
+    for seq in 1..=3 {
+        push(&queue, seq, 10).unwrap();
+        match next(&queue) {
+            Next::Send { body, .. } => bodies.push(body),
+            other => panic!("{other:?}"),
+        }
+    }
+    for pair in bodies.windows(2) {
+        assert_eq!(pair[0].as_ptr_range().end, pair[1].as_ptr());
+    }
+}
+
+fn is_woken(queue: &ProposeQueue) -> bool {
+    queue.wake().now_or_never().is_some()
+}
+
+#[test]
+fn while_pushes_are_gathered_the_first_one_does_not_wake_the_batcher() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let gathering = Gathering::begin(&queue);
+    assert!(matches!(next(&queue), Next::Sleep));
+    push(&queue, 1, 10).unwrap();
+    push(&queue, 2, 10).unwrap();
+    assert!(queue.gather.notified().now_or_never().is_some());
+    assert!(!is_woken(&queue));
+    drop(gathering);
+    assert!(is_woken(&queue), "whoever gathered has ended");
+    let (_, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1, 2]);
+    assert!(sent(&queue).is_none());
+    push(&queue, 3, 10).unwrap();
+    assert!(is_woken(&queue));
+}
+
+/// At the end nobody may be left to pass it on.
+#[test]
+fn closing_wakes_the_batcher_though_pushes_are_gathered() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let _gathering = Gathering::begin(&queue);
+    assert!(matches!(next(&queue), Next::Sleep));
+    push(&queue, 1, 10).unwrap();
+    queue.close(Unavailable::Stopping);
+    assert!(is_woken(&queue));
+    assert!(sent(&queue).is_some());
+}
+
+#[tokio::test]
+async fn what_was_gathered_reaches_the_batcher() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    let pushed_and_woken = async {
+        assert!(matches!(next(&queue), Next::Sleep));
+        push(&queue, 1, 10).unwrap();
+        assert!(!is_woken(&queue), "others may push in the same turn");
+        queue.wake().await;
+    };
+    tokio::select! {
+        biased;
+        () = queue.gather() => {}
+        () = pushed_and_woken => {}
+    }
+    assert!(sent(&queue).is_some());
 }

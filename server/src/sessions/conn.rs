@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use quorate_proto::SessionId;
-use tokio::sync::Notify;
 
 use super::identities::Identities;
 use super::outbox::{Budget, CloseReason, Outbox};
+use super::wake::Wake;
 use crate::lock_order::{Ordered, Rank};
 use crate::watches::ConnId;
 
@@ -33,7 +33,7 @@ pub(crate) struct Conn {
     /// Where the client is.
     pub(crate) peer: SocketAddr,
     /// Tells the task that the outbox, or the fate of the connection, changed.
-    pub(crate) wake: Notify,
+    pub(crate) wake: Wake,
     /// The session, once the handshake is through.
     pub(crate) attachment: OnceLock<Attachment>,
     /// When the session was last heard here (monotonic, ms). Every accepted request counts.
@@ -87,7 +87,7 @@ impl Conn {
         Conn {
             id,
             peer,
-            wake: Notify::new(),
+            wake: Wake::default(),
             attachment: OnceLock::new(),
             heard_ms: AtomicU64::new(0),
             expiring: AtomicBool::new(false),
@@ -120,7 +120,7 @@ impl Conn {
     /// Closes the connection at once, without a word to the client.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.outbox().close(reason);
-        self.wake.notify_one();
+        self.wake.wake();
     }
 
     /// Notes that the session spoke. True if that counts: false once it is being expired.
@@ -143,7 +143,9 @@ impl ConnStats {
         self.last_zxid.store(zxid, Ordering::Relaxed);
         self.last_response_ms.store(millis(now), Ordering::Relaxed);
         self.last_latency_ms.store(latency, Ordering::Relaxed);
-        self.max_latency_ms.fetch_max(latency, Ordering::Relaxed);
+        if latency > self.max_latency_ms.load(Ordering::Relaxed) {
+            self.max_latency_ms.fetch_max(latency, Ordering::Relaxed);
+        }
         let least = self.min_latency_plus_1_ms.load(Ordering::Relaxed);
         if least == 0 || latency + 1 < least {
             self.min_latency_plus_1_ms

@@ -126,7 +126,6 @@ impl Delivery {
         conn.stats.answered(op.code(), xid.0, zxid.0, now, latency);
         let metrics = &self.sessions.metrics;
         metrics.outstanding.add(-1);
-        metrics.request_latency.record(millis(latency));
         metrics.update_latency.record(millis(latency));
         self.mark(conn);
     }
@@ -317,7 +316,7 @@ impl Deliver for Delivery {
         self.now = None;
         self.record_digest();
         for conn in self.dirty.drain(..) {
-            conn.wake.notify_one();
+            conn.wake.wake();
         }
     }
 

@@ -12,6 +12,7 @@ mod expiry;
 mod identities;
 mod live;
 mod outbox;
+mod wake;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -61,7 +62,7 @@ pub(crate) struct Sessions {
     pub(crate) digests: Mutex<VecDeque<(Zxid, u64)>>,
     /// Apply holds it around the table of watches, so nobody takes it under that.
     conns: RwLock<Conns>,
-    by_session: RwLock<HashMap<SessionId, Arc<Conn>>>,
+    by_session: RwLock<HashMap<SessionId, Arc<Conn>, DefaultHashBuilder>>,
     handshakes: Mutex<HashMap<u64, Handshake>>,
     next_ticket: AtomicU64,
     server: u8,

@@ -24,6 +24,10 @@ pub(crate) const LIMIT_BYTES: usize = 16 << 20;
 /// With all outboxes together above their budget, what one connection may still keep.
 const FAIR_BYTES: usize = 256 << 10;
 
+/// Room that an outbox begins with, so that a handful of replies does not let it grow step by
+/// step. It holds none while nothing is queued.
+const FIRST_BYTES: usize = 1 << 10;
+
 /// A write of this connection that is on its way through the log.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -114,6 +118,9 @@ impl Outbox {
             return;
         }
         let before = self.out.len();
+        if self.out.capacity() == 0 {
+            self.out = BytesMut::with_capacity(FIRST_BYTES);
+        }
         write(&mut self.out);
         let added = self.out.len().saturating_sub(before);
         self.unwritten += added;

@@ -85,6 +85,22 @@ pub(super) fn verify(
     load(file, path, level_max, &mut Nobody)
 }
 
+fn builders() -> usize {
+    thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(BUILDERS_MAX)
+}
+
+/// Runs a piece of work on as many threads as build, and returns when all are through.
+pub(super) fn by_all(work: &(dyn Fn() + Sync)) {
+    thread::scope(|scope| {
+        for _ in 1..builders() {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
+
 fn load_sections<V: SnapshotVisitor>(
     file: &dyn DiskFile,
     level_max: u32,
@@ -132,9 +148,6 @@ fn load_nodes<V: SnapshotVisitor>(
     visitor: &V,
     found: &mut Trailer,
 ) -> Result<Section, Located> {
-    let builders = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(BUILDERS_MAX);
     let (sender, receiver) = sync_channel::<Section>(READ_AHEAD);
     let work = Work {
         waiting: Mutex::new(Some(receiver)),
@@ -142,7 +155,7 @@ fn load_nodes<V: SnapshotVisitor>(
         fault: Mutex::new(None),
     };
     let behind = thread::scope(|scope| {
-        for _ in 0..builders {
+        for _ in 0..builders() {
             scope.spawn(|| work.build(visitor));
         }
         read_nodes(sections, first, sender)

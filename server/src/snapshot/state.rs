@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_proto::{Acl, Zxid};
 
 use super::fault::{Fault, FileFault};
-use super::load::SnapshotVisitor;
+use super::load::{SnapshotVisitor, by_all};
 use super::record::{NodeView, SessionRecord, SnapshotMeta};
 use super::store::{SnapshotName, SnapshotStore};
 use super::write::SnapshotWriter;
@@ -77,7 +77,7 @@ impl SnapshotStore {
         let fault = |fault: Fault| fault.at(&self.path(name), 0);
         let state = visitor
             .builder
-            .finish()
+            .finish_by(&by_all)
             .map_err(|error| fault(Fault::tree(error)))?;
         let (found, expected) = (state.tree().digest(), meta.digest);
         if check_digest && found != expected {

@@ -15,6 +15,11 @@ pub(super) type AclList = Arc<Box<[Acl]>>;
 pub(super) static OPEN: LazyLock<AclList> =
     LazyLock::new(|| Arc::new(Acl::open_unsafe().into_boxed_slice()));
 
+/// The list of [`OPEN`].
+pub(crate) fn open_acl() -> &'static [Acl] {
+    &OPEN
+}
+
 /// Never swept below this many lists.
 const SWEEP_AT: usize = 256;
 

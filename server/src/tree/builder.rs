@@ -1,19 +1,30 @@
 //! Builds a state from what a snapshot or an import holds.
 //!
 //! Znodes come in any order and from several threads. Everything that follows from them (names
-//! of children, ephemerals, reaping, quotas, digest) is made in the end.
+//! of children, ephemerals, reaping, quotas, digest) is made in the end, by several hands
+//! for a large tree: a server that starts again is as late as this is slow.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 use quorate_proto::{Acl, SessionId, Zxid, path};
 
 use super::acls::{AclList, OPEN};
 use super::commit::size;
-use super::core::Core;
-use super::node::{Node, Owner, PATH_BYTES_MAX, Parts, PersistedStat};
+use super::core::{Core, Totals};
+use super::node::{Family, Node, Owner, PATH_BYTES_MAX, Parts, PersistedStat};
 use super::quota::QuotaNode;
 use super::reap::Due;
 use super::sessions::SessionInfo;
 use super::state::State;
 use super::store::{Place, SHARDS, Shared, Tree};
+
+/// Znodes from which on one hand is too few.
+const HANDS_FROM: usize = 20_000;
+
+/// Runs a piece of work once or, on as many threads, several times at once, and returns when all
+/// are through.
+pub(crate) type Hands<'a> = &'a dyn Fn(&(dyn Fn() + Sync));
 
 /// Why what was loaded is no tree.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +49,7 @@ pub(crate) struct AclHandle(AclList);
 pub(crate) struct StateBuilder {
     shared: Shared,
     key: [u8; 32],
+    loaded: AtomicUsize,
 }
 
 impl StateBuilder {
@@ -45,6 +57,7 @@ impl StateBuilder {
         StateBuilder {
             shared: Shared::new(Core::default()),
             key,
+            loaded: AtomicUsize::new(0),
         }
     }
 
@@ -104,6 +117,7 @@ impl StateBuilder {
                 .parent_mut(place.hash(), &node, rehash)
                 .restore(stat.cversion, stat.pzxid);
         }
+        self.loaded.fetch_add(1, Ordering::Relaxed);
         match shard.put(place.hash(), node, rehash) {
             None => Ok(()),
             Some(_) => Err(LoadError::Twice { path: path.into() }),
@@ -114,10 +128,18 @@ impl StateBuilder {
     ///
     /// # Errors
     /// If a znode has no parent.
-    pub(crate) fn finish(mut self) -> Result<State, LoadError> {
+    pub(crate) fn finish(self) -> Result<State, LoadError> {
+        self.finish_by(&|work| work())
+    }
+
+    /// The same, by several hands for a large tree.
+    ///
+    /// # Errors
+    /// If a znode has no parent.
+    pub(crate) fn finish_by(mut self, hands: Hands<'_>) -> Result<State, LoadError> {
         self.add_reserved()?;
-        self.add_children()?;
-        self.add_indexes();
+        self.add_children(hands)?;
+        self.add_indexes(hands);
         let state = State {
             tree: Tree(std::sync::Arc::new(self.shared)),
             key: self.key,
@@ -148,53 +170,72 @@ impl StateBuilder {
     }
 
     /// Tells every parent of its children.
-    fn add_children(&self) -> Result<(), LoadError> {
+    fn add_children(&self, hands: Hands<'_>) -> Result<(), LoadError> {
         // Siblings come together and in order, so that each name goes behind the last one.
-        let mut homes: Vec<Vec<(Place, Node)>> = Vec::new();
-        homes.resize_with(SHARDS, Vec::new);
-        for at in 0..SHARDS {
+        let homes: Vec<Homes> = self.each_shard(hands, |homes: &mut Homes, at| {
             for node in self.shared.read_shard(at).nodes() {
                 let Some((parent, _)) = path::split(node.path()) else {
                     continue;
                 };
                 let up = self.shared.place(parent);
-                if let Some(home) = homes.get_mut(up.shard()) {
+                if let Some(home) = homes.0.get_mut(up.shard()) {
                     home.push((up, node.clone()));
                 }
             }
-        }
-        let rehash = &|path: &[u8]| self.shared.hash(path);
-        for (at, mut children) in homes.into_iter().enumerate() {
+        });
+        let orphans = self.each_shard(hands, |orphan: &mut Option<String>, at| {
+            let of_shard = homes.iter().filter_map(|homes| homes.0.get(at));
+            let mut children: Vec<&(Place, Node)> = of_shard.flatten().collect();
             children.sort_unstable_by(|(_, a), (_, b)| a.path_bytes().cmp(b.path_bytes()));
-            let mut shard = self.shared.write_shard(at);
-            for (up, child) in children {
-                let path = child.path();
-                let Some((parent, name)) = path::split(path).filter(|_| path != path::ROOT) else {
-                    continue;
-                };
-                let Some(parent) = shard.node(up.hash(), parent).cloned() else {
-                    return Err(LoadError::Orphan { path: path.into() });
-                };
-                shard.parent_mut(up.hash(), &parent, rehash).adopt(name);
-            }
+            *orphan = self.adopt(at, &children).or(orphan.take());
+        });
+        match orphans.into_iter().flatten().next() {
+            Some(path) => Err(LoadError::Orphan { path }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn add_indexes(&mut self) {
-        let mut core = std::mem::take(self.shared.core_mut());
-        for at in 0..SHARDS {
+    /// Gives children to their parents in one shard; returns one that has none.
+    fn adopt(&self, at: usize, children: &[&(Place, Node)]) -> Option<String> {
+        let rehash = &|path: &[u8]| self.shared.hash(path);
+        let mut shard = self.shared.write_shard(at);
+        for (up, child) in children {
+            let path = child.path();
+            let Some((parent, name)) = path::split(path).filter(|_| path != path::ROOT) else {
+                continue;
+            };
+            let Some(parent) = shard.node(up.hash(), parent).cloned() else {
+                return Some(path.to_owned());
+            };
+            shard.parent_mut(up.hash(), &parent, rehash).adopt(name);
+        }
+        None
+    }
+
+    fn add_indexes(&mut self, hands: Hands<'_>) {
+        let found = self.each_shard(hands, |found: &mut Found, at| {
             let shard = self.shared.read_shard(at);
             for node in shard.nodes() {
                 let family = shard.family_of(node, &self.shared);
-                core.totals.nodes += 1;
-                core.totals.bytes += size(node);
-                core.totals.digest = core.totals.digest.wrapping_add(node.digest(family));
+                found.totals.nodes += 1;
+                found.totals.bytes += size(node);
+                found.totals.digest = found.totals.digest.wrapping_add(node.digest(family));
+                if node.owner() != Owner::Nobody || QuotaNode::at(node.path()).is_some() {
+                    found.indexed.push((node.clone(), family));
+                }
+            }
+        });
+        let core = self.shared.core_mut();
+        for Found { totals, indexed } in found {
+            core.totals.nodes += totals.nodes;
+            core.totals.bytes += totals.bytes;
+            core.totals.digest = core.totals.digest.wrapping_add(totals.digest);
+            for (node, family) in indexed {
                 match node.owner() {
                     Owner::Nobody => {}
                     Owner::Session(session) => core.ephemerals.insert(session, node.path()),
                     Owner::Container | Owner::Ttl(_) => {
-                        core.reap.update(node.path(), None, Due::of(node, family));
+                        core.reap.update(node.path(), None, Due::of(&node, family));
                     }
                 }
                 if let Some(QuotaNode::Limits(prefix)) = QuotaNode::at(node.path()) {
@@ -202,6 +243,49 @@ impl StateBuilder {
                 }
             }
         }
-        *self.shared.core_mut() = core;
     }
+
+    /// Does something for every shard. Each hand gathers what it makes.
+    fn each_shard<T: Default + Send>(
+        &self,
+        hands: Hands<'_>,
+        work: impl Fn(&mut T, usize) + Sync,
+    ) -> Vec<T> {
+        let next = AtomicUsize::new(0);
+        let gathered = Mutex::new(Vec::new());
+        let hand = || {
+            let mut made = T::default();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= SHARDS {
+                    break;
+                }
+                work(&mut made, at);
+            }
+            gathered.lock().push(made);
+        };
+        if self.loaded.load(Ordering::Relaxed) < HANDS_FROM {
+            hand();
+        } else {
+            hands(&hand);
+        }
+        gathered.into_inner()
+    }
+}
+
+/// Znodes by the shard of their parent.
+struct Homes(Vec<Vec<(Place, Node)>>);
+
+impl Default for Homes {
+    fn default() -> Homes {
+        Homes((0..SHARDS).map(|_| Vec::new()).collect())
+    }
+}
+
+/// What some shards hold.
+#[derive(Default)]
+struct Found {
+    totals: Totals,
+    /// Znodes that stand in an index.
+    indexed: Vec<(Node, Family)>,
 }

@@ -41,7 +41,7 @@ pub(super) fn commit(
     let mut counted = HashSet::new();
     for change in changes {
         if let Change::Create { node, .. } = change
-            && let Some(QuotaNode::Stats(prefix)) = QuotaNode::at(node.path())
+            && let Some(QuotaNode::Stats(prefix)) = quota_node(node)
             && counted.insert(prefix)
         {
             recount(tree, core, zxid, prefix);
@@ -118,12 +118,14 @@ fn carry_out(
             core.totals.digest = core.totals.digest.wrapping_add(node.digest(family));
             index(core, node, None, Some(family));
 
+            let path = node.path();
             let home = locked.shard(*up).parent_mut(up.hash(), parent, rehash);
             let before = home.family();
-            home.child_created(name(node), zxid.0);
+            home.child_created(path::name(path), zxid.0);
             let after = home.family();
             retouch(core, parent, before, after);
-            tell(sink, zxid, EventType::NodeCreated, node, parent);
+            sink.change(zxid, EventType::NodeCreated, path, node.acl());
+            tell_parent(sink, zxid, parent);
         }
         Change::Delete {
             at,
@@ -138,12 +140,14 @@ fn carry_out(
             core.totals.digest = core.totals.digest.wrapping_sub(node.digest(family));
             index(core, node, Some(family), None);
 
+            let path = node.path();
             let home = locked.shard(*up).parent_mut(up.hash(), parent, rehash);
             let before = home.family();
-            home.child_deleted(name(node), zxid.0);
+            home.child_deleted(path::name(path), zxid.0);
             let after = home.family();
             retouch(core, parent, before, after);
-            tell(sink, zxid, EventType::NodeDeleted, node, parent);
+            sink.change(zxid, EventType::NodeDeleted, path, node.acl());
+            tell_parent(sink, zxid, parent);
         }
         Change::SetData { at, before, after } => {
             replace(core, locked.shard(*at), *at, before, after, rehash);
@@ -171,8 +175,10 @@ fn replace(
         .digest
         .wrapping_sub(before.digest(family))
         .wrapping_add(after.digest(family));
-    let due = (Due::of(before, family), Due::of(after, family));
-    core.reap.update(after.path(), due.0, due.1);
+    if !matches!(after.owner(), Owner::Nobody) {
+        let due = (Due::of(before, family), Due::of(after, family));
+        core.reap.update(after.path(), due.0, due.1);
+    }
 }
 
 /// A parent's digest and reaping follow its family.
@@ -202,8 +208,7 @@ fn index(core: &mut Core, node: &Node, before: Option<Family>, after: Option<Fam
     }
 }
 
-fn tell(sink: &mut dyn ChangeSink, zxid: Zxid, event: EventType, node: &Node, parent: &Node) {
-    sink.change(zxid, event, node.path(), node.acl());
+fn tell_parent(sink: &mut dyn ChangeSink, zxid: Zxid, parent: &Node) {
     sink.change(
         zxid,
         EventType::NodeChildrenChanged,
@@ -216,21 +221,26 @@ pub(super) fn size(node: &Node) -> u64 {
     (node.path_bytes().len() + node.data_len()) as u64
 }
 
-fn name(node: &Node) -> &str {
-    path::split(node.path()).map_or("", |(_, name)| name)
+/// What the znode is to quotas. Looks at the bytes first: nearly all are nothing to them.
+fn quota_node(node: &Node) -> Option<QuotaNode<'_>> {
+    if node.path_bytes().starts_with(path::QUOTA.as_bytes()) {
+        QuotaNode::at(node.path())
+    } else {
+        None
+    }
 }
 
 /// Follows a change with its quota: silently, in no version, zxid or watch.
 fn account(tree: &Shared, core: &mut Core, zxid: Zxid, change: &Change) {
     let (node, count, bytes) = match change {
         Change::Create { node, .. } => {
-            if let Some(QuotaNode::Limits(prefix)) = QuotaNode::at(node.path()) {
+            if let Some(QuotaNode::Limits(prefix)) = quota_node(node) {
                 core.quotas.add(prefix);
             }
             (node, 1, data_len(node))
         }
         Change::Delete { node, .. } => {
-            if let Some(QuotaNode::Limits(prefix)) = QuotaNode::at(node.path()) {
+            if let Some(QuotaNode::Limits(prefix)) = quota_node(node) {
                 core.quotas.remove(prefix);
             }
             (node, -1, -data_len(node))
@@ -238,6 +248,9 @@ fn account(tree: &Shared, core: &mut Core, zxid: Zxid, change: &Change) {
         Change::SetData { before, after, .. } => (after, 0, data_len(after) - data_len(before)),
         Change::SetAcl { .. } => return,
     };
+    if core.quotas.is_empty() {
+        return;
+    }
     let Some(prefix) = core.quotas.of(node.path()) else {
         return;
     };
@@ -262,7 +275,7 @@ pub(super) fn recount(tree: &Shared, core: &mut Core, zxid: Zxid, prefix: &str) 
         };
         count += 1;
         bytes += data_len(node);
-        if let Some(parent) = shard.parent(place.hash(), &path) {
+        if let Some(parent) = shard.parent(place.hash(), path.as_bytes()) {
             let path = path.trim_end_matches('/');
             open.extend(parent.names().iter().map(|name| format!("{path}/{name}")));
         }

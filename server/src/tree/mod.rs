@@ -37,6 +37,7 @@ pub(crate) mod txn;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use acls::open_acl;
 pub(crate) use builder::{AclHandle, LoadError, StateBuilder};
 pub(crate) use caller::{Caller, CallerBuf};
 pub(crate) use capture::{Capture, CapturedNode};

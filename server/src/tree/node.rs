@@ -168,8 +168,14 @@ impl Node {
 
     /// What this znode is made of, to make the next one.
     pub(super) fn parts(&self) -> Parts<'_> {
+        self.parts_at(self.path())
+    }
+
+    /// The same, for who has the path as text: finding out that bytes are text is not free.
+    pub(super) fn parts_at<'a>(&'a self, path: &'a str) -> Parts<'a> {
+        debug_assert_eq!(path.as_bytes(), self.path_bytes());
         Parts {
-            path: self.path(),
+            path,
             data: self.data(),
             acl: self.acl_list().clone(),
             czxid: self.czxid(),

@@ -44,7 +44,7 @@ pub(super) enum Change {
 }
 
 /// What earlier operations of a multi would make of znodes; `None` is one that they would delete.
-type Overlay = HashMap<Box<str>, Option<(Node, Family)>>;
+pub(super) type Overlay = HashMap<Box<str>, Option<(Node, Family)>>;
 
 /// One transaction, while it is judged.
 pub(super) struct Planner<'t> {
@@ -225,7 +225,7 @@ impl Planner<'_> {
             mzxid: self.zxid,
             mtime: self.time_ms,
             version: before.version().wrapping_add(1),
-            ..before.parts()
+            ..before.parts_at(path)
         };
         let after = Node::pack(&parts, &mut self.core.scratch);
         let stat = after.stat(family);
@@ -241,7 +241,7 @@ impl Planner<'_> {
         let parts = Parts {
             acl: self.core.acls.intern(acl),
             aversion: before.aversion().wrapping_add(1),
-            ..before.parts()
+            ..before.parts_at(path)
         };
         let after = Node::pack(&parts, &mut self.core.scratch);
         let stat = after.stat(family);

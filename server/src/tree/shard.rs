@@ -50,17 +50,17 @@ impl Shard {
             .find(hash, |node| node.path_bytes() == path.as_bytes())
     }
 
-    pub(super) fn parent(&self, hash: u64, path: &str) -> Option<&Parent> {
+    pub(super) fn parent(&self, hash: u64, path: &[u8]) -> Option<&Parent> {
         if self.parents.is_empty() {
             return None;
         }
         self.parents
-            .find(hash, |parent| *parent.path == *path)
+            .find(hash, |parent| parent.path.as_bytes() == path)
             .map(|parent| &**parent)
     }
 
     pub(super) fn family(&self, hash: u64, node: &Node) -> Family {
-        self.parent(hash, node.path())
+        self.parent(hash, node.path_bytes())
             .map_or_else(|| node.childless(), Parent::family)
     }
 
@@ -107,7 +107,7 @@ impl Shard {
         self.parents
             .entry(
                 hash,
-                |parent| *parent.path == *node.path(),
+                |parent| parent.path.as_bytes() == node.path_bytes(),
                 |parent| rehash(parent.path.as_bytes()),
             )
             .or_insert_with(|| {

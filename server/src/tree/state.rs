@@ -10,7 +10,7 @@ use super::capture::Capture;
 use super::commit::commit;
 use super::core::Core;
 use super::node::Owner;
-use super::plan::Planner;
+use super::plan::{Overlay, Planner};
 use super::sessions::{SessionInfo, shard_of};
 use super::store::{Shared, Tree};
 use super::txn::{Op, Origin, Outcome, Proposal, Ticket, Txn, Verdict};
@@ -247,7 +247,7 @@ impl Apply<'_> {
             zxid: zxid.0,
             time_ms: self.time_ms,
             overlay: None,
-            changes: Vec::new(),
+            changes: Vec::with_capacity(1),
         }
     }
 
@@ -268,7 +268,10 @@ impl Apply<'_> {
     fn multi(&mut self, session: SessionId, ops: &[Op<'_>]) -> Verdict {
         let zxid = self.core.next_zxid();
         let mut planner = self.planner(session, zxid);
-        planner.overlay = (ops.len() > 1).then(Default::default);
+        if ops.len() > 1 {
+            planner.overlay = Some(Overlay::with_capacity(ops.len()));
+            planner.changes.reserve(ops.len());
+        }
         let mut results = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
             match planner.judge(op) {

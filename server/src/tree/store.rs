@@ -261,7 +261,7 @@ impl ReadGuard<'_> {
     pub(crate) fn node(&self) -> Option<NodeRef<'_>> {
         Some(NodeRef {
             node: self.shard.node(self.place.hash(), self.path)?,
-            parent: self.shard.parent(self.place.hash(), self.path),
+            parent: self.shard.parent(self.place.hash(), self.path.as_bytes()),
         })
     }
 

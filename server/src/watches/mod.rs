@@ -16,9 +16,10 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use quorate_proto::EventType;
 
@@ -77,7 +78,7 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Watches {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// How many recursive watches there are: none, the common case, spares the walk over the
     /// ancestors of every change.
     recursive: AtomicUsize,
@@ -99,7 +100,7 @@ impl Watches {
     pub(crate) fn new() -> Watches {
         Watches {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             recursive: AtomicUsize::new(0),
         }
     }

@@ -1,9 +1,9 @@
 //! One shard of the watch table: paths, who watches each, and what each connection watches.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{ConnId, Modes};
 
@@ -106,7 +106,7 @@ impl Shard {
     /// Arms modes and returns those that were not armed before.
     pub(super) fn add(
         &mut self,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
         hash: u64,
         conn: ConnId,
         path: &str,
@@ -148,7 +148,7 @@ impl Shard {
     /// Takes modes away and returns those that were armed.
     pub(super) fn remove(
         &mut self,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
         hash: u64,
         conn: ConnId,
         path: &str,
@@ -178,7 +178,7 @@ impl Shard {
     }
 
     /// Takes a connection out of the shard; returns how many recursive watches it held.
-    pub(super) fn remove_connection(&mut self, hasher: &RandomState, conn: ConnId) -> usize {
+    pub(super) fn remove_connection(&mut self, hasher: &DefaultHashBuilder, conn: ConnId) -> usize {
         let Some(numbers) = self.by_conn.remove(&conn) else {
             return 0;
         };
@@ -202,7 +202,7 @@ impl Shard {
     /// Adds the connections that hold any of `once` or `stay` on the path, and disarms `once`.
     pub(super) fn fire(
         &mut self,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
         hash: u64,
         path: &str,
         once: Modes,
@@ -333,12 +333,12 @@ impl Shard {
         }
     }
 
-    fn index(&mut self, hasher: &RandomState, conn: ConnId, number: u32) {
+    fn index(&mut self, hasher: &DefaultHashBuilder, conn: ConnId, number: u32) {
         let numbers = self.by_conn.entry(conn).or_default();
         numbers.insert_unique(hasher.hash_one(number), number, |n| hasher.hash_one(n));
     }
 
-    fn unindex(&mut self, hasher: &RandomState, conn: ConnId, number: u32) {
+    fn unindex(&mut self, hasher: &DefaultHashBuilder, conn: ConnId, number: u32) {
         let Some(numbers) = self.by_conn.get_mut(&conn) else {
             return;
         };
@@ -351,7 +351,7 @@ impl Shard {
     }
 }
 
-fn hash_of(slots: &[Option<Slot>], hasher: &RandomState, number: u32) -> u64 {
+fn hash_of(slots: &[Option<Slot>], hasher: &DefaultHashBuilder, number: u32) -> u64 {
     slots
         .get(number as usize)
         .and_then(Option::as_ref)

@@ -328,3 +328,13 @@ async fn requests_of_one_session_take_effect_once_and_in_order() {
     }
     assert!(client.reply().await.result(OpCode::SetData).is_ok());
 }
+
+/// Nothing but their outboxes tells connections with a session of the end.
+#[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_idle_connections() {
+    let mut server = TestServer::start().await;
+    let mut idle = WireClient::open(server.addr()).await;
+    let patience = std::time::Duration::from_secs(4);
+    tokio::time::timeout(patience, server.stop()).await.unwrap();
+    idle.closed().await;
+}

@@ -59,6 +59,52 @@ fn restore(mut capture: Capture) -> State {
     builder.finish().unwrap()
 }
 
+/// Loading gives its work to several threads from some size on.
+#[test]
+fn a_tree_made_by_several_hands_is_the_same_as_one_made_by_one() {
+    let load = |several: bool| {
+        let builder = State::builder([7; 32]);
+        let acl = builder.acl(&Acl::open_unsafe());
+        let add = |path: &str, owner: i64| {
+            let stat = PersistedStat {
+                ephemeral_owner: owner,
+                ..PersistedStat::default()
+            };
+            builder.node(path, Some(b"x"), &acl, &stat).unwrap();
+        };
+        for parent in 0..300 {
+            add(&format!("/p{parent}"), 0);
+            for child in 0..100 {
+                add(&format!("/p{parent}/c{child}"), i64::from(child % 7 == 0));
+            }
+        }
+        let hands = |work: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(work);
+                }
+            });
+        };
+        if several {
+            builder.finish_by(&hands).unwrap()
+        } else {
+            builder.finish().unwrap()
+        }
+    };
+    let (one, several) = (load(false), load(true));
+    assert_eq!(one.ephemerals_of(SessionId(1)).len(), 300 * 15);
+    let both = [&one, &several];
+    let [a, b] = both.map(|state| state.ephemerals_of(SessionId(1)));
+    assert_eq!(a, b);
+    let [a, b] = both.map(|state| {
+        let guard = state.tree().read("/p7");
+        let node = guard.node().unwrap();
+        (node.children().collect::<Vec<_>>().join(" "), node.stat())
+    });
+    assert_eq!(a, b);
+    assert_eq!(whole(one.capture()), whole(several.capture()));
+}
+
 #[test]
 fn a_capture_is_the_state_where_it_began_whatever_is_applied_meanwhile() {
     let mut draw = Draw::seeded(200);
