@@ -39,7 +39,7 @@ pub use codec::Json;
 pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use error::{Context, Error, Outcome, Reason, Result};
-pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
+pub use follow::{Children, Follow, FollowChildren, FollowValue};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,

@@ -23,7 +23,7 @@ use super::work::{Parts, Work};
 use super::{Options, Scope, Shared, State};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::follow::{Pauses, caught_up, look, may_pass};
+use crate::follow::{Pauses, look, may_pass};
 use crate::ops::Node;
 use crate::session::Status;
 use crate::watch::{Notice, Watch, WatchStream, WatchedEvent};
@@ -118,7 +118,7 @@ impl Keeper {
         self.work = Work::default();
         if has_read {
             // Another session may be at a server that lags behind what is shown.
-            caught_up(&self.client, &self.options.root).await?;
+            self.client.sync(&self.options.root).await?;
         }
         let mut stream = self.arm().await?;
         self.is_one_shot = stream.is_none();
