@@ -346,7 +346,8 @@ impl Cache {
     ///
     /// At most 1024 events wait for a slow consumer; it is told how many it
     /// [missed](CacheEvent::Missed). To begin with all that is there, subscribe, and then take a
-    /// snapshot: an event that the snapshot shows already has a `mzxid` that is not newer.
+    /// snapshot: an event that the snapshot shows already has a `mzxid` that is not newer. The stream
+    /// ends when the cache is dropped.
     pub fn events(&self) -> CacheEvents {
         let events = self.shared.events.subscribe();
         CacheEvents(

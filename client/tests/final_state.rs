@@ -2,7 +2,7 @@
 //! and every cache shows exactly what the server has.
 //!
 //! A writer changes a tree while the connection of those who look goes through a proxy that cuts,
-//! stalls and refuses at random, and the server restarts. `FINAL_STATE_SEEDS=200` runs that many
+//! stalls and refuses at random, the server restarts, and sessions expire. `FINAL_STATE_SEEDS=200` runs that many
 //! seeds, `FINAL_STATE_FIRST=17` begins with that one.
 //!
 //! That this finds what it is for was seen by hand: without the lists of one-shot watches in the
@@ -198,7 +198,8 @@ fn only(tree: &Tree, keep: impl Fn(&str) -> bool) -> Tree {
 async fn change(client: &Client, random: &mut StdRng, n: u32) {
     let mut path = "/t".to_owned();
     for _ in 0..random.random_range(0..=3) {
-        path.push_str(["/a", "/b", "/c"][random.random_range(0..3)]);
+        path.push('/');
+        path.push(random.random_range('a'..='c'));
     }
     let text = n.to_string();
     let limit = Duration::from_secs(2);
@@ -261,6 +262,12 @@ async fn run(seed: u64) {
             12..40 => proxy.set(Mode::Forward),
             40..50 => sleep(Duration::from_millis(random.random_range(1..20))).await,
             50..51 => server.restart().await,
+            51..52 => {
+                if let Some(session) = looker.session_id() {
+                    // It may be over already.
+                    let _: Result<_, _> = server.expire_session(session).await;
+                }
+            }
             _ => {}
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct Keeper {
     is_one_shot: bool,
     /// The connection was away, and what was missed is not known yet.
     is_unsure: bool,
+    /// The connection is back, and one-shot watches may have more to tell.
+    needs_probe: bool,
     /// Everything is being read again.
     is_walking: bool,
     /// No reads before.
@@ -84,6 +86,7 @@ impl Keeper {
             one_shots: FuturesUnordered::new(),
             is_one_shot: false,
             is_unsure: false,
+            needs_probe: false,
             is_walking: false,
             paused_until: None,
             pauses: Pauses::default(),
@@ -123,6 +126,7 @@ impl Keeper {
         let mut stream = self.arm().await?;
         self.is_one_shot = stream.is_none();
         self.is_unsure = false;
+        self.needs_probe = false;
         self.paused_until = None;
         self.mark_all();
         self.look_at_status();
@@ -246,7 +250,7 @@ impl Keeper {
             self.is_unsure = true;
             self.stale();
         } else if self.is_unsure && self.is_one_shot {
-            self.probe();
+            self.needs_probe = true;
         }
     }
 
@@ -260,6 +264,9 @@ impl Keeper {
     fn start_reads(&mut self) {
         if self.paused_until.is_some() {
             return;
+        }
+        if std::mem::take(&mut self.needs_probe) {
+            self.probe();
         }
         while self.work.reading() < READS_MAX {
             let Some((path, parts)) = self.work.next() else {
@@ -356,11 +363,9 @@ impl Keeper {
                 return Ok(());
             }
             Done::Probe(Err(error)) => {
-                return match self.may_go_on(&error) {
-                    true => {
-                        self.probe();
-                        Ok(())
-                    }
+                self.needs_probe = self.may_go_on(&error);
+                return match self.needs_probe {
+                    true => Ok(()),
                     false => Err(error),
                 };
             }
