@@ -3,6 +3,9 @@
     dead_code,
     unreachable_pub,
     clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
     reason = "each test binary uses a part of it"
 )]
 
