@@ -149,6 +149,7 @@
 
 mod auth;
 mod builder;
+mod cache;
 mod call;
 mod client;
 mod codec;
@@ -173,6 +174,10 @@ pub use auth::{
     AclByPrefix, AclProvider, AuthProvider, CreatorAllAcl, Credential, OpenAcl, StaticAuth,
 };
 pub use builder::ClientBuilder;
+pub use cache::{
+    Cache, CacheBuilder, CacheEvent, CacheEvents, CacheSnapshot, CachedNode, ChildrenCache,
+    NodeCache, TreeCache,
+};
 pub use call::Call;
 pub use client::{Client, TrustLease};
 #[cfg(feature = "json")]
@@ -181,12 +186,12 @@ pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
 pub use declared::{Declaration, Declare, Declared};
 pub use error::{Context, Error, Outcome, Reason, Result};
-pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
+pub use follow::{Children, Follow, FollowChildren, FollowValue};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,
     Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
-    ReadResult, Reconfig, SetAcl, SetData, Sync, TypedNode, Versioned, WhoAmI,
+    ReadResult, Reconfig, SetAcl, SetData, SyncPath, TypedNode, Versioned, WhoAmI,
 };
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
