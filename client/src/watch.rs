@@ -113,7 +113,7 @@ impl Notices {
 /// when it is back. Dropping it takes the watch off the server, unless another still needs it.
 ///
 /// # Errors
-/// [`Error::SessionGone`] if the session ends first.
+/// [`Error::SessionGone`](crate::Error::SessionGone) if the session ends first.
 ///
 /// # Cancel safety
 /// It may be polled by reference in `select!`; dropping it is how to give up.
