@@ -33,6 +33,10 @@ struct Seen {
     removed: Vec<(String, WatcherType)>,
     /// Paths of each `setWatches`, and the bytes of its frame.
     resumed: Vec<(usize, usize)>,
+    /// From where each went on.
+    resumed_from: Vec<Zxid>,
+    /// Ends the connection behind the first answer to a `setWatches`, with news in its header.
+    breaks_in_between: bool,
     /// Connections that were made; a change of `cut` ends the last.
     connections: usize,
     cut: usize,
@@ -93,7 +97,15 @@ async fn serve(mut socket: TcpStream, seen: &watch::Sender<Seen>) {
             let whole = input.split_to(len);
             let payload = whole.get(frame::PREFIX_LEN..).unwrap();
             if is_open {
-                answer(payload, seen, &mut out);
+                if !answer(payload, seen, &mut out) {
+                    // All that was answered, and no word more. What still comes is read: a reset
+                    // would take the answer away.
+                    socket.write_all(&out).await.unwrap();
+                    socket.shutdown().await.unwrap();
+                    let mut rest = Vec::new();
+                    drop(socket.read_to_end(&mut rest).await);
+                    return;
+                }
                 continue;
             }
             is_open = true;
@@ -117,7 +129,8 @@ async fn serve(mut socket: TcpStream, seen: &watch::Sender<Seen>) {
     }
 }
 
-fn answer(payload: &[u8], seen: &watch::Sender<Seen>, out: &mut BytesMut) {
+/// Whether the connection goes on.
+fn answer(payload: &[u8], seen: &watch::Sender<Seen>, out: &mut BytesMut) -> bool {
     let (header, body) = RequestHeader::decode(payload).unwrap();
     let (xid, zxid) = (header.xid, Zxid(5));
     let op = OpCode::from_code(header.op).unwrap();
@@ -142,8 +155,15 @@ fn answer(payload: &[u8], seen: &watch::Sender<Seen>, out: &mut BytesMut) {
         }
         Request::SetWatches(lists) => {
             let paths = lists.data.len() + lists.exist.len() + lists.child.len();
-            seen.send_modify(|seen| seen.resumed.push((paths, payload.len())));
-            reply::empty(out, Xid::SET_WATCHES, zxid);
+            seen.send_modify(|seen| {
+                seen.resumed.push((paths, payload.len()));
+                seen.resumed_from.push(lists.relative_zxid);
+            });
+            let news = Zxid(100);
+            reply::empty(out, Xid::SET_WATCHES, news);
+            if seen.borrow().breaks_in_between && seen.borrow().resumed.len() == 1 {
+                return false;
+            }
         }
         Request::GetData(request) => match seen.borrow().znodes.get(&*request.path) {
             Some(data) => reply::frame(out, xid, zxid, 0, |w| {
@@ -159,6 +179,7 @@ fn answer(payload: &[u8], seen: &watch::Sender<Seen>, out: &mut BytesMut) {
         Request::Exists(_) => reply::error(out, xid, zxid, ErrorCode::NoNode),
         _ => reply::empty(out, xid, zxid),
     }
+    true
 }
 
 #[tokio::test]
@@ -249,6 +270,26 @@ async fn a_hundred_thousand_watches_are_taken_up_again_in_frames_that_every_serv
     server.until(|seen| seen.removed.len() == COUNT).await;
     client.exists("/").await.unwrap();
     assert_eq!(client.watches(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_between_two_lists_makes_no_change_be_skipped() {
+    let server = OldServer::start(Seen {
+        breaks_in_between: true,
+        ..Seen::default()
+    })
+    .await;
+    let client = server.client().await;
+    let watches = hold(&client, 10_000).await;
+    server.seen.send_modify(|seen| seen.cut += 1);
+    let seen = server.until(|seen| seen.connections == 3).await;
+    let before = seen.resumed_from.len();
+    let seen = server
+        .until(|seen| seen.resumed_from.len() > before + 1)
+        .await;
+    // The first answer said 100, and the second list had not been looked at.
+    assert_eq!(seen.resumed_from.iter().max(), Some(&Zxid(5)));
+    drop(watches);
 }
 
 #[tokio::test]
