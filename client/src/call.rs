@@ -90,7 +90,8 @@ impl Operation {
             path: path.to_owned(),
             repeat,
             started,
-            deadline: client.operation_timeout().map(|time| started + time),
+            // A time without end is no limit.
+            deadline: (client.operation_timeout()).and_then(|time| started.checked_add(time)),
             generation: client.bound_generation(),
             is_pinned: client.is_pinned(),
         }
@@ -99,7 +100,7 @@ impl Operation {
     /// Overrides the client's time limit.
     pub(crate) fn within(mut self, time: Option<Duration>) -> Operation {
         if let Some(time) = time {
-            self.deadline = Some(self.started + time);
+            self.deadline = self.started.checked_add(time);
         }
         self
     }
@@ -284,9 +285,11 @@ impl Retries {
         let Some(pause) = run.next_delay(operation.started.elapsed()) else {
             return Err(error);
         };
+        // Policies are anybody's: a pause may be longer than there is time.
+        let until = Instant::now().checked_add(pause);
         if operation
             .deadline
-            .is_some_and(|deadline| Instant::now() + pause >= deadline)
+            .is_some_and(|deadline| until.is_none_or(|until| until >= deadline))
         {
             return Err(error);
         }
