@@ -1,12 +1,18 @@
 //! Servers that do what none should: they talk without end, or about nothing that was asked.
-#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
 
 mod support;
 
 use std::io::Write as _;
 use std::time::Duration;
 
-use quorate_client::{Client, Error, RetryForever, SessionState};
+use quorate_client::{Client, Error, Outcome, RetryForever, SessionState};
 use quorate_proto::{OpCode, Reply, Stat, Xid};
 use support::fake::{FakeServer, Peer};
 use support::{builder, soon, state_is};
@@ -81,7 +87,7 @@ async fn a_server_that_sends_events_and_answers_nothing_is_left() {
 /// They are refused by the server that was asked: the leader never heard of them.
 #[tokio::test]
 async fn writes_that_are_refused_unjudged_put_no_ping_off() {
-    let (client, _server, mut peer) = pair(900).await;
+    let (client, _server, mut peer) = pair(1_800).await;
     tokio::spawn(async move {
         while let Some(request) = peer.request().await {
             match request.is(OpCode::Ping) {
@@ -90,7 +96,7 @@ async fn writes_that_are_refused_unjudged_put_no_ping_off() {
             }
         }
     });
-    let until = Instant::now() + Duration::from_millis(1_500);
+    let until = Instant::now() + Duration::from_millis(2_400);
     while Instant::now() < until {
         let error = soon(client.set("/a", "")).await.unwrap_err();
         assert!(matches!(error, Error::BadArgument { .. }), "{error}");
@@ -154,4 +160,22 @@ async fn times_without_end_are_no_reason_to_panic() {
     assert!(request.is(OpCode::CloseSession));
     peer.reply(request.xid, 2, 0, None).await;
     soon(closing).await.unwrap().unwrap();
+}
+
+/// What a later server may say, or one that fails behind the work.
+#[tokio::test]
+async fn a_code_that_says_nothing_of_the_outcome_leaves_it_unknown() {
+    const SYSTEM_ERROR: i32 = -1;
+    const NO_SUCH_CODE: i32 = -9_999;
+    for code in [SYSTEM_ERROR, NO_SUCH_CODE] {
+        let (client, _server, mut peer) = pair(30_000).await;
+        let (set, get) = (client.set("/a", "").send(), client.get("/a").send());
+        for _ in 0..2 {
+            let request = soon(peer.real_request()).await.unwrap();
+            peer.reply(request.xid, 1, code, None).await;
+        }
+        let error = soon(set).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+        assert!(soon(get).await.is_err(), "asked again and again");
+    }
 }
