@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use quorate_client::{Client, Error, Outcome, RetryForever, SessionState};
+use quorate_proto::request::SaslToken;
 use quorate_proto::{OpCode, Reply, Stat, Xid};
 use support::fake::{FakeServer, Peer};
 use support::{builder, soon, state_is};
@@ -178,4 +179,37 @@ async fn a_code_that_says_nothing_of_the_outcome_leaves_it_unknown() {
         assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
         assert!(soon(get).await.is_err(), "asked again and again");
     }
+}
+
+/// A server without a quorum cannot end a session.
+#[tokio::test]
+async fn a_close_that_is_refused_is_no_close() {
+    const NOT_READ_ONLY: i32 = -119;
+    let (client, server, mut peer) = pair(30_000).await;
+    let closing = tokio::spawn(client.close());
+    let request = soon(peer.real_request()).await.unwrap();
+    assert!(request.is(OpCode::CloseSession));
+    peer.reply(request.xid, 1, NOT_READ_ONLY, None).await;
+    let mut again = soon(server.accept_session(7, 30_000)).await;
+    let request = soon(again.real_request()).await.unwrap();
+    assert!(request.is(OpCode::CloseSession), "asked again");
+    drop((server, again));
+    let error = soon(closing).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+}
+
+/// One that is no server of ours must not be able to end the client.
+#[tokio::test]
+async fn a_server_that_speaks_sasl_badly_is_passed_over() {
+    let server = FakeServer::bind().await;
+    let client = builder(&server.connect_string()).sasl_digest_md5("u", "p");
+    let client = client.start().unwrap();
+    for _ in 0..2 {
+        let mut peer = soon(server.accept_session(7, 30_000)).await;
+        let request = soon(peer.request()).await.unwrap();
+        assert!(request.is(OpCode::Sasl));
+        let nonsense = Reply::Sasl(SaslToken(Some(b"nonsense")));
+        peer.reply(request.xid, 1, 0, Some(&nonsense)).await;
+    }
+    assert_eq!(client.state(), SessionState::Connecting);
 }
