@@ -260,7 +260,11 @@ async fn sequential_znodes_are_numbered_and_ephemerals_go_with_the_session() {
         .create(&format!("{}/x", member.path), "")
         .await
         .unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::NoChildrenForEphemerals));
+    assert_eq!(
+        error.code(),
+        Some(ErrorCode::NoChildrenForEphemerals),
+        "{error}"
+    );
     let other = place.client().await;
     let (stat, gone) = other.exists(&member.path).watch().await.unwrap();
     assert!(stat.is_some());
