@@ -1,5 +1,6 @@
 //! Who the server is, and who we are: TLS, digest and SASL, end to end.
 
+#![cfg(feature = "tls")]
 #![allow(
     clippy::allow_attributes,
     clippy::disallowed_methods,

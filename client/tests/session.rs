@@ -134,7 +134,7 @@ async fn a_server_that_is_behind_and_says_nothing_is_passed_over() {
 
 #[tokio::test]
 async fn pings_go_out_while_only_reads_flow_and_a_server_without_pings_is_left() {
-    let (client, server, mut peer) = pair(600).await;
+    let (client, server, mut peer) = pair(1_500).await;
     let reads = tokio::spawn({
         let client = client.clone();
         async move { while client.exists("/a").await.is_ok() {} }
@@ -408,4 +408,117 @@ async fn every_state_is_told_with_its_reason() {
     let error = soon(client.get("/a")).await.unwrap_err();
     assert!(error.is_session_lost());
     soon(client.close()).await.unwrap();
+}
+
+/// A server of ZooKeeper's kind: pings prove nothing there, so a holder of trust pays with writes.
+#[tokio::test]
+async fn on_zookeeper_trust_that_is_held_is_renewed_by_small_writes_and_only_then() {
+    let server = FakeServer::bind().await;
+    let client = builder(&server.connect_string()).connect();
+    let accept = async {
+        let mut peer = server.accept().await;
+        peer.asked().await;
+        peer.welcome_as(*b"ZooKeeper's own.", 7, 600, false).await;
+        peer
+    };
+    let (client, mut peer) = tokio::join!(client, accept);
+    let client = client.unwrap();
+    let attached = client.trusted_until().unwrap();
+    let mut requests = Vec::new();
+    let mut lease = None;
+    let mut zxid = 1;
+    // Trust runs out while pings are answered; then it is held, and comes back.
+    while lease.is_none() || client.trusted_until().unwrap() <= tokio::time::Instant::now() {
+        if lease.is_none() && attached <= tokio::time::Instant::now() {
+            assert_eq!(
+                client.trusted_until(),
+                Some(attached),
+                "a ping proves nothing"
+            );
+            assert_eq!(client.state(), SessionState::Connected);
+            soon(client.trust_lapsed()).await;
+            lease = Some(client.hold_trust());
+        }
+        let request = soon(peer.request()).await.unwrap();
+        if request.is(OpCode::Ping) {
+            peer.reply(Xid::PING, zxid, 0, None).await;
+            continue;
+        }
+        assert!(lease.is_some(), "{request:?}");
+        assert!(request.is(OpCode::Delete), "{request:?}");
+        zxid += 1;
+        peer.reply(request.xid, zxid, NO_NODE, None).await;
+        requests.push(request);
+    }
+    assert!(
+        requests.len() >= 2,
+        "one write proves what was answered before it"
+    );
+}
+
+/// The thread is blocked for longer than a server may be silent, while the server's answers
+/// arrive: they are read before the clock is believed.
+#[test]
+fn a_process_that_was_stopped_does_not_take_its_server_for_silent() {
+    let outer = tokio::runtime::Runtime::new().unwrap();
+    let server = outer.block_on(FakeServer::bind());
+    let address = server.connect_string();
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = connections.clone();
+    outer.spawn(async move {
+        loop {
+            let peer = server.accept_session(7, 1_500).await;
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::spawn(peer.serve());
+        }
+    });
+    let stopped = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    stopped.block_on(async {
+        let client = builder(&address).connect().await.unwrap();
+        for _ in 0..3 {
+            // A ping is due and leaves; its answer comes while nobody looks.
+            let call = client.exists("/a").send();
+            tokio::task::yield_now().await;
+            std::thread::sleep(Duration::from_millis(1_150));
+            // This wakes the session's task before the runtime has looked at the socket.
+            let behind = client.exists("/b").send();
+            assert_eq!(soon(behind).await.unwrap(), None);
+            assert_eq!(soon(call).await.unwrap(), None);
+            assert_eq!(client.state(), SessionState::Connected);
+        }
+    });
+    let connections = connections.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(connections, 1, "it never left");
+}
+
+#[tokio::test]
+async fn an_expired_session_is_lost_at_the_first_word_and_one_that_moved_is_taken_back() {
+    let (client, _server, mut peer) = pair(30_000).await;
+    let call = client.set("/a", "").send();
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, 1, -112, None).await;
+    let error = soon(call).await.unwrap_err();
+    assert!(error.is_session_lost() && error.outcome() == Outcome::DidNotHappen);
+    state_is(&client, SessionState::Lost).await;
+
+    let (client, server, mut peer) = pair(30_000).await;
+    let call = client.set("/a", "").send();
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, 1, -118, None).await;
+    let again = async {
+        let mut peer = server.accept_session(7, 30_000).await;
+        let request = peer.real_request().await.unwrap();
+        let reply = Reply::Stat(Stat::default());
+        peer.reply(request.xid, 2, 0, Some(&reply)).await;
+        peer
+    };
+    let (result, _peer) = soon(async { tokio::join!(call, again) }).await;
+    assert!(
+        result.is_ok(),
+        "it did not happen, so it was asked for again"
+    );
+    assert_eq!(client.state(), SessionState::Connected);
 }

@@ -98,10 +98,22 @@ impl Peer {
     }
 
     pub async fn welcome(&mut self, session: i64, timeout_ms: i32, read_only: bool) {
+        self.welcome_as(PASSWORD, session, timeout_ms, read_only)
+            .await;
+    }
+
+    /// The password tells the kind of server.
+    pub async fn welcome_as(
+        &mut self,
+        password: [u8; 16],
+        session: i64,
+        timeout_ms: i32,
+        read_only: bool,
+    ) {
         let response = ConnectResponse {
             timeout_ms,
             session: SessionId(session),
-            password: PASSWORD,
+            password,
             read_only: Some(read_only),
         };
         let mut out = BytesMut::new();

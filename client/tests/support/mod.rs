@@ -3,11 +3,15 @@
     dead_code,
     unreachable_pub,
     clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
     reason = "each test binary uses a part of it"
 )]
 
 pub mod fake;
 pub mod proxy;
+pub mod requests;
 
 use std::time::Duration;
 
