@@ -17,9 +17,11 @@
 mod contention;
 mod fencing;
 pub mod lock;
+mod lost;
 mod naming;
 
-pub use contention::{Contender, Contention, Entry, Place};
+pub use contention::{Contender, Contention, Contestant, Entry, Place, Standing};
 pub use fencing::FencingToken;
+pub use lost::Lost;
 pub use naming::{Layout, Naming, Sequence};
 pub use quorate_client::{self as client, Client, Error, Result};

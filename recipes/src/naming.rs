@@ -1,7 +1,5 @@
 //! How contenders are named, and in which order they stand.
 
-use std::cmp::Ordering;
-
 /// Whose znodes a recipe writes and reads.
 ///
 /// Processes exclude each other only if they agree on it: stock kazoo locks and Curator locks on
@@ -63,8 +61,8 @@ impl Naming {
 
 /// The number at the end of a sequential znode's name.
 ///
-/// The server's counter is a signed 32-bit number: behind 2147483647 comes -2147483648. So numbers
-/// are compared by their distance, which orders all that can stand in one directory at a time.
+/// The server's counter is a signed 32-bit number: behind 2147483647 comes -2147483648. So what
+/// comes first is known only among the numbers of one directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sequence<'n> {
     number: i32,
@@ -96,15 +94,24 @@ impl<'n> Sequence<'n> {
     }
 }
 
-impl PartialOrd for Sequence<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+/// Whether the numbers in one directory stand around the end of the counter: some shortly before
+/// 2147483647 and some shortly behind -2147483648.
+pub(crate) fn has_wrapped(numbers: impl Iterator<Item = i32>) -> bool {
+    const NEAR_THE_END: i32 = 1 << 30;
+    let (mut high, mut low) = (false, false);
+    for number in numbers {
+        high |= number >= NEAR_THE_END;
+        low |= number < -NEAR_THE_END;
     }
+    high && low
 }
 
-impl Ord for Sequence<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        0.cmp(&other.number.wrapping_sub(self.number))
+/// Where a number stands among those of its directory: a total order, whatever names anybody has
+/// made up.
+pub(crate) fn rank(number: i32, has_wrapped: bool) -> i64 {
+    match has_wrapped {
+        true => i64::from(number.cast_unsigned()),
+        false => i64::from(number),
     }
 }
 
@@ -139,9 +146,15 @@ mod tests {
 
     #[test]
     fn the_order_goes_on_behind_the_largest_number() {
-        let last = Sequence::parse("2147483647").unwrap();
-        let next = Sequence::parse("-2147483648").unwrap();
-        assert!(last < next);
-        assert!(Sequence::parse("0000000001").unwrap() < Sequence::parse("0000000002").unwrap());
+        let sorted = |mut numbers: Vec<i32>| {
+            let has_wrapped = has_wrapped(numbers.iter().copied());
+            numbers.sort_by_key(|&number| rank(number, has_wrapped));
+            numbers
+        };
+        assert_eq!(sorted(vec![i32::MIN, i32::MAX]), [i32::MAX, i32::MIN]);
+        assert_eq!(sorted(vec![2, 1, 0]), [0, 1, 2]);
+        assert_eq!(sorted(vec![0, -1]), [-1, 0]);
+        // Made-up names are put in some order, the same for all.
+        assert_eq!(sorted(vec![i32::MIN, 0, i32::MAX]), [0, i32::MAX, i32::MIN]);
     }
 }

@@ -2,6 +2,9 @@
 
 mod guard;
 mod mutex;
+mod revoke;
 
-pub use guard::{LockGuard, Lost};
+pub use crate::lost::Lost;
+pub use guard::LockGuard;
 pub use mutex::Mutex;
+pub use revoke::{REVOKE, revoke};
