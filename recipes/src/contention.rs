@@ -75,6 +75,27 @@ impl Contention {
         &self.directory
     }
 
+    /// How contenders are named.
+    #[must_use]
+    pub const fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// The same directory, seen through another client.
+    pub(crate) fn in_session_of(&self, client: &Client) -> Contention {
+        Contention {
+            client: client.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// A contender in the session of another, under a name without a number, which is yet to be
+    /// made.
+    pub(crate) fn plain(&self, session: &Contender, name: &str) -> Contender {
+        let path = self.path_of(name);
+        session.beside_in(self.in_session_of(session.client()), path)
+    }
+
     /// Enters: makes our znode, with this data, behind all who entered before.
     ///
     /// One request, two more if the directory does not exist.
@@ -110,22 +131,25 @@ impl Contention {
     }
 
     /// Takes up a znode that this session made before: in an earlier process, whose session this
-    /// client has resumed. The first in order whose data is `data`, if there is one.
+    /// client has resumed. The first in order, if there are several.
     ///
-    /// A listing, and one read for each contender.
+    /// A listing, and one read for each contender in front.
     ///
     /// # Errors
     /// If the directory cannot be read.
     ///
     /// # Cancel safety
     /// May be dropped at any time: nothing is taken up then, and nothing is deleted.
-    pub async fn resume(&self, data: &[u8]) -> Result<Option<Contender>> {
+    pub async fn resume(&self) -> Result<Option<Contender>> {
         let contention = Contention {
             client: self.client.pinned(),
             ..self.clone()
         };
         let (entries, _) = contention.entries().await?;
-        for entry in entries.iter().filter(|entry| entry.tag == self.naming.tag()) {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.tag == self.naming.tag())
+        {
             let path = contention.path_of(&entry.name);
             let node = match contention.client.get(&path).await {
                 Ok(node) => node,
@@ -133,7 +157,7 @@ impl Contention {
                 Err(error) => return Err(error),
             };
             let owner = contention.client.session_id().map(|session| session.0);
-            if owner == Some(node.stat.ephemeral_owner) && node.data == data {
+            if owner == Some(node.stat.ephemeral_owner) {
                 return Ok(Some(Contender::new(contention, path, node.stat)));
             }
         }

@@ -15,6 +15,7 @@
 #![warn(clippy::exhaustive_enums)]
 
 mod contention;
+pub mod election;
 mod fencing;
 pub mod lock;
 mod lost;

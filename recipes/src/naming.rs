@@ -94,6 +94,23 @@ impl<'n> Sequence<'n> {
     }
 }
 
+/// A prefix that nobody else has, for a znode that is made under a name without a number.
+pub(crate) fn new_protection(layout: Layout) -> String {
+    // A random UUID: version 4, variant 1.
+    let bits = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    match layout {
+        Layout::Kazoo => hex,
+        Layout::Curator => {
+            let mut uuid = hex;
+            for dash in [20, 16, 12, 8] {
+                uuid.insert(dash, '-');
+            }
+            format!("_c_{uuid}-")
+        }
+    }
+}
+
 /// Whether the numbers in one directory stand around the end of the counter: some shortly before
 /// 2147483647 and some shortly behind -2147483648.
 pub(crate) fn has_wrapped(numbers: impl Iterator<Item = i32>) -> bool {
@@ -142,6 +159,17 @@ mod tests {
         ] {
             assert_eq!(MUTEX.parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_new_protection_has_the_form_that_its_layout_reads() {
+        let prefix = new_protection(Layout::Curator);
+        let uuid = prefix.strip_prefix("_c_").unwrap();
+        let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12, 0]);
+        assert_eq!(uuid.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&uuid.as_bytes()[19]));
+        assert_eq!(new_protection(Layout::Kazoo).len(), 32);
     }
 
     #[test]

@@ -44,13 +44,25 @@ impl Contender {
     /// A contender of the same session under another name in the same directory, which is yet to
     /// be made. What the drop deletes must be there first, so this is made before its znode is.
     pub(crate) fn beside(&self, name: &str) -> Contender {
+        let path = self.contention.path_of(name);
+        self.beside_in(self.contention.clone(), path)
+    }
+
+    /// As [`beside`](Contender::beside), in another directory.
+    pub(crate) const fn beside_in(&self, contention: Contention, path: String) -> Contender {
         Contender {
-            contention: self.contention.clone(),
+            contention,
             session: self.session,
             token: self.token,
-            path: self.contention.path_of(name),
+            path,
             is_ours: AtomicBool::new(true),
         }
+    }
+
+    /// The znode was made: from now on its token is its own.
+    pub(crate) fn created(mut self, stat: Stat) -> Contender {
+        self.token = FencingToken::from(stat.czxid);
+        self
     }
 
     /// Our znode's path.
@@ -274,6 +286,13 @@ impl Contender {
         }
     }
 
+    /// Leaves in the background, unless that was done already.
+    pub(crate) fn abandon(&self) {
+        if self.is_ours.swap(false, Ordering::AcqRel) {
+            self.client().delete(&self.path).in_background();
+        }
+    }
+
     /// Our znode is gone by other means.
     pub(crate) fn forget(&self) {
         self.is_ours.store(false, Ordering::Release);
@@ -313,8 +332,6 @@ impl Contender {
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        if self.is_ours.load(Ordering::Acquire) {
-            self.client().delete(&self.path).in_background();
-        }
+        self.abandon();
     }
 }

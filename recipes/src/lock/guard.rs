@@ -160,6 +160,11 @@ impl LockGuard {
         self.contender.resign().await
     }
 
+    /// Releases the lock in the background, for those who share a guard.
+    pub(crate) fn abandon(&self) {
+        self.contender.abandon();
+    }
+
     pub(crate) const fn contender(&self) -> &Contender {
         &self.contender
     }

@@ -90,7 +90,7 @@ impl Mutex {
         within(time, &has_entered, self.contention.directory(), acquire).await
     }
 
-    async fn acquire_noting(&self, has_entered: &AtomicBool) -> Result<LockGuard> {
+    pub(crate) async fn acquire_noting(&self, has_entered: &AtomicBool) -> Result<LockGuard> {
         let contender = self.contention.enter(self.data.clone()).await?;
         has_entered.store(true, Ordering::Relaxed);
         contender.wait(predecessor).await?;
@@ -132,10 +132,6 @@ impl Mutex {
     #[must_use]
     pub fn path(&self) -> &str {
         self.contention.directory()
-    }
-
-    pub(crate) const fn contention(&self) -> &Contention {
-        &self.contention
     }
 }
 
