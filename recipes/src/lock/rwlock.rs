@@ -349,11 +349,18 @@ impl ReadGuard {
         let create = writer.client().create(writer.path(), lock.data.clone());
         create.ephemeral().idempotent().await?;
         let (entries, _) = lock.read_pinned(reader).entries().await?;
-        let mut others = entries
+        let others: Vec<&Entry> = entries
             .iter()
-            .filter(|entry| entry.name != reader.name() && entry.name != writer.name());
-        // Whoever reads now stands in front of every other writer.
-        let is_alone = others.next().is_none_or(is_writer);
+            .filter(|entry| entry.name != reader.name() && entry.name != writer.name())
+            .collect();
+        // Whoever else reads now stands in front of every other writer, or beside the one that it
+        // would become itself: those two have one number, and the order of their names means
+        // nothing.
+        let front = others.first().map(|entry| entry.sequence);
+        let is_alone = others
+            .iter()
+            .filter(|entry| Some(entry.sequence) == front)
+            .all(|entry| is_writer(entry));
         let is_held = entries.iter().any(|entry| entry.name == writer.name());
         if !is_held || !entries.iter().any(|entry| entry.name == reader.name()) {
             return Err(reader.gone());
