@@ -317,7 +317,7 @@ async fn the_checker_finds_a_token_that_is_a_sequence_number() {
     let (by_number, by_czxid) = (History::default(), History::default());
     for holder in 0..2 {
         let guard = Mutex::new(&one, "/lock").acquire().await.unwrap();
-        let number = guard.path().rsplit('-').next().unwrap().parse().unwrap();
+        let number: i64 = guard.path().rsplit('-').next().unwrap().parse().unwrap();
         drop(by_number.enter(holder, guard.session(), FencingToken::from(number), 1));
         drop(by_czxid.enter(holder, guard.session(), guard.token(), 1));
         guard.release().await.unwrap();
