@@ -15,11 +15,14 @@
 #![warn(clippy::exhaustive_enums)]
 
 mod contention;
+pub mod election;
 mod fencing;
 pub mod lock;
+mod lost;
 mod naming;
 
-pub use contention::{Contender, Contention, Entry, Place};
+pub use contention::{Contender, Contention, Contestant, Entry, Place, Standing};
 pub use fencing::FencingToken;
+pub use lost::Lost;
 pub use naming::{Layout, Naming, Sequence};
 pub use quorate_client::{self as client, Client, Error, Result};
