@@ -15,7 +15,9 @@
 #![warn(clippy::exhaustive_enums)]
 
 mod contention;
+pub mod counter;
 mod fencing;
+pub mod ids;
 pub mod lock;
 mod naming;
 
