@@ -17,9 +17,11 @@
 mod contention;
 pub mod counter;
 mod fencing;
+mod hold;
 pub mod ids;
 pub mod lock;
 mod naming;
+pub mod queue;
 
 pub use contention::{Contender, Contention, Entry, Place};
 pub use fencing::FencingToken;

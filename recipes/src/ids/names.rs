@@ -1,9 +1,10 @@
 //! Names that belong to one owner at a time.
 
 use bytes::Bytes;
-use quorate_client::{Client, Context, Error, Reason, Result, SessionId};
+use quorate_client::{Client, Context, Error, Reason, Result};
 
 use crate::fencing::FencingToken;
+use crate::hold::Hold;
 
 /// A registry of names, each of which one process owns at a time.
 ///
@@ -49,23 +50,11 @@ impl Names {
     /// As a create's; [`Error::BadArgument`] for a name that is no single part of a path.
     ///
     /// # Cancel safety
-    /// When dropped the name may stay taken until the session ends.
+    /// May be dropped at any time: the name is given back in the background.
     pub async fn try_claim(&self, name: &str, owner: impl Into<Bytes>) -> Result<Option<Claim>> {
         let path = self.path_of(name)?;
-        let client = self.client.pinned();
-        let create = client.create(&path, owner.into());
-        // An equal ephemeral of our own session counts as ours only after a lost answer.
-        match create.ephemeral().container_parents().idempotent().await {
-            Ok(created) => Ok(Some(Claim {
-                session: SessionId(created.stat.ephemeral_owner),
-                token: FencingToken::from(created.stat.czxid),
-                path: created.path,
-                client,
-                is_ours: true,
-            })),
-            Err(error) if error.is_node_exists() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let (hold, _) = Hold::take(&self.client, &path, owner.into(), None).await?;
+        Ok(hold.map(|hold| Claim { hold }))
     }
 
     /// Waits until the name is free, and takes it. Those who wait for one name are all woken when
@@ -137,30 +126,25 @@ impl Names {
 #[derive(Debug)]
 #[must_use = "a dropped claim gives the name back"]
 pub struct Claim {
-    /// Works in the session that owns the name and in no other.
-    client: Client,
-    session: SessionId,
-    token: FencingToken,
-    path: String,
-    is_ours: bool,
+    hold: Hold,
 }
 
 impl Claim {
     /// The znode that stands for the name.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.hold.path()
     }
 
     /// Larger than that of every owner before.
     #[must_use]
     pub const fn token(&self) -> FencingToken {
-        self.token
+        self.hold.token()
     }
 
     /// Operations that happen all together, and only while the name is ours.
     pub fn multi(&self) -> quorate_client::Multi {
-        self.client.multi().check(&self.path, -1)
+        self.hold.client().multi().check(self.hold.path(), -1)
     }
 
     /// Whether the name is ours still, as the connected server knows it.
@@ -171,17 +155,7 @@ impl Claim {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn verify(&self) -> Result<()> {
-        let stat = self.client.exists(&self.path).await?;
-        match stat.is_some_and(|stat| stat.ephemeral_owner == self.session.0) {
-            true => Ok(()),
-            false => {
-                let reason = Reason::NotOurs(format!("{} is no longer ours", self.path));
-                Err(Error::session_gone(
-                    reason,
-                    Context::of("verify", &self.path),
-                ))
-            }
-        }
+        self.hold.verify().await
     }
 
     /// Gives the name back, and waits until it is free.
@@ -191,20 +165,7 @@ impl Claim {
     ///
     /// # Cancel safety
     /// May be dropped at any time: the release goes on in the background.
-    pub async fn release(mut self) -> Result<()> {
-        let delete = self.client.delete(&self.path).guaranteed().send();
-        self.is_ours = false;
-        match delete.await {
-            Err(error) if error.is_no_node() => Ok(()),
-            result => result,
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if self.is_ours {
-            self.client.delete(&self.path).in_background();
-        }
+    pub async fn release(self) -> Result<()> {
+        self.hold.release().await
     }
 }

@@ -54,14 +54,14 @@ impl Slots {
     /// As [`Names::try_claim`].
     ///
     /// # Cancel safety
-    /// When dropped a number may stay taken until the session ends.
+    /// May be dropped at any time: the number is given back in the background.
     pub async fn take(&self, owner: impl Into<Bytes>) -> Result<Option<Slot>> {
         let owner = owner.into();
         let taken = self.names.taken().await?;
         let is_taken = |number: &u32| taken.binary_search(&number.to_string()).is_ok();
         for number in (0..self.count).filter(|number| !is_taken(number)) {
-            let claim = self.names.try_claim(&number.to_string(), owner.clone());
-            if let Some(claim) = claim.await? {
+            let name = number.to_string();
+            if let Some(claim) = self.names.try_claim(&name, owner.clone()).await? {
                 return Ok(Some(Slot { number, claim }));
             }
         }
