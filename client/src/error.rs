@@ -230,13 +230,11 @@ impl Error {
             | ErrorCode::BadArguments
             | ErrorCode::Unimplemented
             | ErrorCode::InvalidAcl => Error::BadArgument { reason, context },
-            ErrorCode::SessionExpired | ErrorCode::SessionMoved | ErrorCode::UnknownSession => {
-                Error::SessionGone {
-                    reason,
-                    outcome: Outcome::DidNotHappen,
-                    context,
-                }
-            }
+            ErrorCode::SessionExpired | ErrorCode::UnknownSession => Error::SessionGone {
+                reason,
+                outcome: Outcome::DidNotHappen,
+                context,
+            },
             // Made by clients; a server that sends one has not said what happened.
             ErrorCode::ConnectionLoss | ErrorCode::OperationTimeout | ErrorCode::RequestTimeout => {
                 Error::Unknown { reason, context }
@@ -394,7 +392,9 @@ impl Error {
                     | Reason::NoServer(_)
                     | Reason::TimedOut
                     | Reason::TooManyWaiting { .. }
-                    | Reason::Code(ErrorCode::ThrottledOp | ErrorCode::NotReadOnly)
+                    | Reason::Code(
+                        ErrorCode::ThrottledOp | ErrorCode::NotReadOnly | ErrorCode::SessionMoved
+                    )
             ),
             _ => false,
         }
@@ -458,5 +458,106 @@ const fn explain(code: ErrorCode) -> &'static str {
         ErrorCode::SessionClosedRequireSaslAuth => "the server demands authentication",
         ErrorCode::RuntimeInconsistency => "an earlier operation of the multi was refused",
         code => code.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: ErrorCode) -> Error {
+        let context = Context {
+            op: "create",
+            path: "/a".to_owned(),
+            server: "zk1:2181".to_owned(),
+            elapsed: Duration::from_millis(12),
+            failed_op: None,
+        };
+        Error::from_code(code, context)
+    }
+
+    #[test]
+    fn every_code_of_a_server_has_its_variant() {
+        use ErrorCode as Code;
+        for &code in Code::ALL {
+            let expected = match code {
+                Code::NoAuth
+                | Code::AuthFailed
+                | Code::SessionClosedRequireSaslAuth
+                | Code::QuotaExceeded => "NotAllowed",
+                Code::MarshallingError
+                | Code::BadArguments
+                | Code::Unimplemented
+                | Code::InvalidAcl => "BadArgument",
+                Code::SessionExpired | Code::UnknownSession => "SessionGone",
+                Code::ConnectionLoss | Code::OperationTimeout | Code::RequestTimeout => "Unknown",
+                _ => "DidNotHappen",
+            };
+            let error = of(code);
+            assert_eq!(error.variant(), expected, "{code}");
+            assert_eq!(error.code(), Some(code));
+            let is_unknown = expected == "Unknown";
+            let outcome = match is_unknown {
+                true => Outcome::Unknown,
+                false => Outcome::DidNotHappen,
+            };
+            assert_eq!(error.outcome(), outcome, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_what_did_not_happen_and_may_pass_is_retryable() {
+        let retryable: Vec<_> = ErrorCode::ALL
+            .iter()
+            .copied()
+            .filter(|&code| of(code).is_retryable())
+            .collect();
+        // A session that moved lives on: the same call may be made again in it.
+        let expected = [
+            ErrorCode::SessionMoved,
+            ErrorCode::NotReadOnly,
+            ErrorCode::ThrottledOp,
+        ];
+        assert_eq!(retryable, expected);
+        let lost = || Reason::ConnectionLost("x".to_owned());
+        assert!(Error::did_not_happen(lost(), Context::default()).is_retryable());
+        assert!(!Error::unknown(lost(), Context::default()).is_retryable());
+        assert!(!Error::happened(lost(), Context::default()).is_retryable());
+    }
+
+    #[test]
+    fn messages_say_where_what_and_after_how_long() {
+        let after = "at zk1:2181 after 12.0ms";
+        for (error, text) in [
+            (
+                of(ErrorCode::NoNode),
+                format!("create /a {after}: the znode does not exist"),
+            ),
+            (
+                of(ErrorCode::NoAuth).of_op(2, "/b".to_owned()),
+                format!("create /b, operation 2 {after}: permission denied"),
+            ),
+            (
+                Error::unknown(Reason::TimedOut, Context::default()),
+                ": outcome unknown: no answer in time".to_owned(),
+            ),
+            (
+                Error::happened(
+                    Reason::Codec("the data is no JSON".to_owned()),
+                    Context {
+                        op: "getData",
+                        ..Context::default()
+                    },
+                ),
+                "getData: it was done, but the data is no JSON".to_owned(),
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(format!("{error:?}"), format!("{}({text})", error.variant()));
+        }
+        for &code in ErrorCode::ALL {
+            let text = of(code).to_string();
+            assert!(!text.ends_with('.') && !text.contains("Error("), "{text}");
+        }
     }
 }

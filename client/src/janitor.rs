@@ -109,7 +109,7 @@ impl Janitor {
     pub(crate) fn close(&self) {
         let mut jobs = self.jobs.lock();
         jobs.is_closing = true;
-        let is_idle = jobs.is_idle();
+        let is_idle = jobs.is_idle() || jobs.is_over;
         drop(jobs);
         match is_idle {
             true => self.close_session(),

@@ -1,4 +1,5 @@
 //! Transactions: all or nothing, with typed results.
+#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use std::time::Duration;
 

@@ -74,6 +74,18 @@ async fn a_credential_that_is_added_counts_at_once_and_after_a_reconnect() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_refused_ends_the_client() {
+    let (_server, client) = start().await;
+    let error = client
+        .add_auth(Credential::new("nonsense", "x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NotAllowed { .. }), "{error}");
+    let reason = client.lost().await;
+    assert!(matches!(reason, Reason::AuthFailed(_)), "{reason}");
+}
+
+#[tokio::test]
 async fn the_acl_provider_counts_for_parents_too() {
     let server = TestServer::start().await;
     let client = Client::builder(server.connect_string())

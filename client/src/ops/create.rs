@@ -43,9 +43,10 @@ impl Client {
     /// [`Error::BadArgument`](crate::Error::BadArgument) for options that exclude each other.
     ///
     /// # Cancel safety
-    /// As for every [`Call`]. What a dropped create has made by then is deleted in the background
-    /// if nobody could know its name: if it is [`sequential`](Create::sequential) or
-    /// [`protected`](Create::protected). Parents that were made stay.
+    /// As for every [`Call`]. What a create makes that was dropped or ran out of time is deleted in
+    /// the background if nobody could know its name: if it is [`sequential`](Create::sequential)
+    /// (as long as its answer arrives) or [`protected`](Create::protected) (always). Parents that
+    /// were made stay.
     ///
     /// Source: ZooKeeper `create2`; Curator `create()`; kazoo `create`.
     pub fn create(&self, path: &str, data: impl Into<Bytes>) -> Create {
@@ -314,8 +315,12 @@ impl Creation {
                         retries.pause(&self.operation, error).await?;
                     }
                     parents_made = true;
-                    self.make_parents(parents).await?;
-                    attempt = self.submit();
+                    attempt = match self.make_parents(parents).await {
+                        // The same, and judged by the create again.
+                        Err(error) if error.is_no_node() => Err(error),
+                        Err(error) => return Err(self.operation.still_in_doubt(error, in_doubt)),
+                        Ok(()) => self.submit(),
+                    };
                     continue;
                 }
                 (Some(ErrorCode::NodeExists), _) if in_doubt && self.is_idempotent => {

@@ -15,6 +15,13 @@ use crate::watch::Watch;
 impl Client {
     /// Reads a znode's `Stat`; `None` if there is no such znode.
     ///
+    /// # Errors
+    /// Those of the connection, and [`Error::BadArgument`](crate::Error::BadArgument) for a path
+    /// that breaks the rules.
+    ///
+    /// # Cancel safety
+    /// As for every [`Call`].
+    ///
     /// Source: ZooKeeper `exists`; Curator `checkExists()`; kazoo `exists`.
     pub fn exists(&self, path: &str) -> Exists {
         Exists {

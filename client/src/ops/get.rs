@@ -19,6 +19,9 @@ impl Client {
     /// # Errors
     /// [`Error::is_no_node`](crate::Error::is_no_node) if it does not exist.
     ///
+    /// # Cancel safety
+    /// As for every [`Call`].
+    ///
     /// Source: ZooKeeper `getData`; Curator `getData()`; kazoo `get`.
     pub fn get(&self, path: &str) -> Get {
         Get {

@@ -19,6 +19,9 @@ impl Client {
     /// # Errors
     /// [`Error::is_no_node`](crate::Error::is_no_node) if it does not exist.
     ///
+    /// # Cancel safety
+    /// As for every [`Call`].
+    ///
     /// Source: ZooKeeper `getChildren2`; Curator `getChildren()`; kazoo `get_children`.
     pub fn children(&self, path: &str) -> GetChildren {
         GetChildren {

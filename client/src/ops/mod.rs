@@ -48,7 +48,7 @@ pub use multi_read::{MultiRead, ReadResult};
 pub(crate) use packing::Packing;
 pub use queries::{CountDescendants, Ephemerals, Identity, WhoAmI};
 pub use set_data::SetData;
-pub use sync::Sync;
+pub use sync::SyncPath;
 pub use typed::{TypedNode, Versioned};
 
 /// A znode's data and its `Stat`.

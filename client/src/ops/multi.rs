@@ -144,7 +144,7 @@ pub struct Multi {
 }
 
 impl Multi {
-    /// Creates a persistent znode; [`add`](Multi::add) takes those of another kind.
+    /// Creates a persistent znode; [`create_with`](Multi::create_with) takes those of another kind.
     pub fn create(self, path: impl Into<String>, data: impl Into<Bytes>) -> Multi {
         self.create_with(CreateOp::new(path, data))
     }

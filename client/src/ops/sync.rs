@@ -17,8 +17,8 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `sync`; Curator `sync()`; kazoo `sync`.
-    pub fn sync(&self, path: &str) -> Sync {
-        Sync {
+    pub fn sync(&self, path: &str) -> SyncPath {
+        SyncPath {
             operation: Operation::new(self, "sync", path, Repeat::Freely),
         }
     }
@@ -27,11 +27,11 @@ impl Client {
 /// Waits for the server to catch up; see [`Client::sync`].
 #[derive(Debug)]
 #[must_use = "nothing is sent before `send` or `.await`"]
-pub struct Sync {
+pub struct SyncPath {
     operation: Operation,
 }
 
-impl Sync {
+impl SyncPath {
     /// Queues the request now; it leaves behind all that were queued before.
     pub fn send(self) -> Call<()> {
         let operation = self.operation;
@@ -50,5 +50,5 @@ impl Sync {
     }
 }
 
-limited_in_time!(Sync);
-sent_when_awaited!(Sync => ());
+limited_in_time!(SyncPath);
+sent_when_awaited!(SyncPath => ());

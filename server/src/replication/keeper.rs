@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +95,9 @@ impl Keeper {
                 () = self.stop.cancelled() => return,
             }
         }
+        if !self.runs() {
+            return;
+        }
         // An error says that the engine has stopped; then there is nothing to keep.
         if let Err(error) = self.raft.trigger().snapshot().await {
             tracing::debug!(%error, "no snapshot");
@@ -101,11 +105,19 @@ impl Keeper {
     }
 
     async fn purge_log(&self) {
-        if let Some(upto) = self.snapshots.log_needed_after()
+        if self.runs()
+            && let Some(upto) = self.snapshots.log_needed_after()
             && let Err(error) = self.raft.trigger().purge_log(upto).await
         {
             tracing::debug!(%error, "the log is not purged");
         }
+    }
+
+    /// Whether the engine runs. Two that ask a stopped one at the same moment may see it end half:
+    /// it panics then (openraft, `get_core_stop_error`), so nobody asks once it has said that it
+    /// stopped.
+    fn runs(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_ok()
     }
 
     async fn purge_files(&self) {

@@ -225,6 +225,9 @@ impl Replication {
                     });
                 }
             }
+            if self.raft.metrics().borrow_watched().running_state.is_err() {
+                return Err(SnapshotFailed::Stopped);
+            }
             // If one is being written, this has no effect, and the next turn asks again.
             let trigger = self.raft.trigger().snapshot().await;
             trigger.map_err(|_| SnapshotFailed::Stopped)?;
