@@ -19,6 +19,7 @@ pub mod counter;
 mod fencing;
 mod hold;
 pub mod ids;
+pub mod lease;
 pub mod lock;
 mod naming;
 pub mod queue;

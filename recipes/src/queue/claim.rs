@@ -5,12 +5,12 @@ use quorate_client::{Error, Result};
 use rand::RngCore;
 
 use super::Shared;
-use super::name::{Name, QueueOrder};
+use super::name::Name;
 use crate::hold::Hold;
 
 /// What came of an attempt to take an item.
 pub(super) enum Claimed {
-    Ours(Raw),
+    Ours(Box<Raw>),
     /// Another has it, or had it.
     Another,
 }
@@ -27,12 +27,6 @@ pub(super) struct Raw {
 
 impl Shared {
     pub(super) async fn claim(&self, name: Name) -> Result<Claimed> {
-        if matches!(
-            self.settings.namer.order,
-            QueueOrder::Priority | QueueOrder::Delay
-        ) {
-            self.forget_unless_free();
-        }
         match self.settings.is_at_most_once {
             true => self.delete(name).await,
             false => self.lock_and_read(name).await,
@@ -48,12 +42,12 @@ impl Shared {
             Err(error) => return Err(error),
         };
         match self.client.delete(&path).version(node.stat.version).await {
-            Ok(()) => Ok(Claimed::Ours(Raw {
+            Ok(()) => Ok(Claimed::Ours(Box::new(Raw {
                 name,
                 data: node.data,
                 version: node.stat.version,
                 hold: None,
-            })),
+            }))),
             Err(error) if is_anothers(&error) => Ok(Claimed::Another),
             Err(error) => Err(error),
         }
@@ -67,12 +61,12 @@ impl Shared {
             return Ok(Claimed::Another);
         };
         match read {
-            Ok(node) => Ok(Claimed::Ours(Raw {
+            Ok(node) => Ok(Claimed::Ours(Box::new(Raw {
                 name,
                 data: node.data,
                 version: node.stat.version,
                 hold: Some(hold),
-            })),
+            }))),
             // It was done when we came; the hold is dropped.
             Err(error) if error.is_no_node() => Ok(Claimed::Another),
             Err(error) => Err(error),
@@ -98,11 +92,6 @@ impl Shared {
             Err(error) if error.is_no_node() => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    fn forget_unless_free(&self) {
-        // A list of priorities is good for one take: what was put since may go before it.
-        self.forget_known();
     }
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_client::{
-    Client, Codec, Context, CreateOp, Error, Multi, Outcome, Reason, Result, TrustLease,
-};
+use quorate_client::{Codec, Context, CreateOp, Error, Multi, Outcome, Reason, Result, TrustLease};
 
 use super::claim::Raw;
 use super::name::QueueLayout;
@@ -31,7 +29,7 @@ pub struct Job<T> {
 #[derive(Debug)]
 struct Work {
     shared: Arc<Shared>,
-    raw: Raw,
+    raw: Box<Raw>,
     parts: Vec<Bytes>,
     /// Which take of the item this is, from 1; only the first where nobody counts.
     attempt: u32,
@@ -43,7 +41,7 @@ impl<T: Codec> Job<T> {
     /// cannot be read comes with its error.
     pub(super) async fn open(
         shared: &Arc<Shared>,
-        raw: Raw,
+        raw: Box<Raw>,
     ) -> Result<Option<Job<T>>, (String, Error)> {
         let parts = match shared.settings.namer.is_framed() {
             true => framing::decode(raw.data.clone()),
@@ -207,11 +205,6 @@ impl Work {
         self.shared.item(&self.raw.name.name)
     }
 
-    fn client(&self) -> &Client {
-        let hold = self.raw.hold.as_ref();
-        hold.map_or(&self.shared.client, Hold::client)
-    }
-
     /// Counts this take where takes are counted, by a write of what is there already: the znode's
     /// version is the count, and survives us. False if the item was buried instead.
     async fn count(&mut self) -> Result<bool> {
@@ -323,7 +316,7 @@ impl Work {
             }
             is_in_doubt |= is_unknown;
             // Sent again it takes effect once: it takes away what it checks.
-            if let Err(ended) = self_connected(hold).await {
+            if let Err(ended) = hold.client().connected().await {
                 return Err(if is_in_doubt { in_doubt(&ended) } else { ended });
             }
         }
@@ -334,10 +327,6 @@ impl Work {
         let context = Context::of("take", &self.path());
         Error::did_not_happen(Reason::Codec(text), context)
     }
-}
-
-async fn self_connected(hold: &Hold) -> Result<()> {
-    hold.client().connected().await
 }
 
 /// An attempt before this error may have taken effect.

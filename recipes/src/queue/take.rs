@@ -159,6 +159,7 @@ impl<T: Codec + Send + 'static> Queue<T> {
             let Claimed::Ours(raw) = self.shared.claim(name).await? else {
                 continue;
             };
+            self.shared.forget_better();
             match Job::open(&self.shared, raw).await {
                 Ok(Some(job)) => return Ok(Some(job)),
                 Ok(None) => {}
@@ -245,7 +246,6 @@ impl super::Shared {
     }
 
     fn remember(&self, sorted: Vec<Name>, locked: &HashSet<String>, now_ms: i64) {
-        // Where a better one may come at any time, a list is only good for one take.
         let count = match self.settings.namer.order {
             QueueOrder::Fifo | QueueOrder::Id => KEPT_MAX,
             QueueOrder::Priority | QueueOrder::Delay => 8,
@@ -260,9 +260,12 @@ impl super::Shared {
         known.items = items;
     }
 
-    /// Not to be taken from a list that is older than the last look.
-    pub(super) fn forget_known(&self) {
-        self.known.lock().items.clear();
+    /// Where a better item may come at any time, a list is good for one take.
+    fn forget_better(&self) {
+        let order = self.settings.namer.order;
+        if matches!(order, QueueOrder::Priority | QueueOrder::Delay) {
+            self.known.lock().items.clear();
+        }
     }
 
     fn remember_sick(&self, name: String) {
