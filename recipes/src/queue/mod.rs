@@ -154,6 +154,9 @@ impl<T: Codec + Send + 'static> Queue<T> {
     pub fn layout(self, layout: QueueLayout) -> Queue<T> {
         self.change(|settings| {
             settings.namer.layout = layout;
+            if matches!(layout, QueueLayout::Kazoo | QueueLayout::KazooLocking) {
+                settings.namer.order = QueueOrder::Priority;
+            }
             match layout {
                 QueueLayout::KazooLocking => settings.locks = format!("{}/taken", settings.path),
                 QueueLayout::Simple | QueueLayout::Kazoo => settings.is_at_most_once = true,

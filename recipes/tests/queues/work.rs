@@ -77,20 +77,33 @@ async fn run(seed: u64) {
         });
     }
     let mut random = StdRng::seed_from_u64(seed);
-    while !queue.is_empty().await.unwrap() {
+    // So many troubles, then calm weather in which the rest must get done.
+    for _ in 0..12 {
         let at = random.random_range(0..proxies.len());
-        match random.random_range(0..10) {
-            0..3 => proxies[at].cut(),
-            3 => {
+        match random.random_range(0..3) {
+            0 => {
                 if let Some(session) = workers[at].session_id() {
                     let _ = server.expire_session(session).await;
                 }
             }
-            _ => {}
+            _ => proxies[at].cut(),
         }
         for _ in 0..random.random_range(0..40) {
-            tokio::task::yield_now().await;
+            let _ = queue.len().await.unwrap();
         }
+    }
+    let calm = async {
+        while !queue.is_empty().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), calm)
+        .await
+        .is_err()
+    {
+        let (items, locks) = (children(&zk, "/q").await, children(&zk, "/q-locks").await);
+        let waiters = children(&zk, "/q-waiters").await;
+        panic!("seed {seed}: stranded {items:?}, locked {locks:?}, waiting {waiters:?}");
     }
     judge(&effects(&zk).await, ITEMS).unwrap_or_else(|text| panic!("seed {seed}: {text}"));
 }
@@ -100,8 +113,7 @@ async fn each_item_takes_effect_once_under_cut_connections_and_lost_sessions() {
     let seed = std::env::var("QUORATE_SEED").ok();
     let first: u64 = seed.and_then(|seed| seed.parse().ok()).unwrap_or(1);
     for seed in first..first + 3 {
-        let run = tokio::time::timeout(Duration::from_secs(60), run(seed));
-        assert!(run.await.is_ok(), "seed {seed} came to a stop");
+        run(seed).await;
     }
 }
 
