@@ -14,7 +14,7 @@
 //! A consumer that finds nothing waits in a line; only the first in the line watches the queue.
 //!
 //! A coordination service is no broker: a listing of tens of thousands of items is more than a reply
-//! can hold. Bound the queue.
+//! can hold. Bound the queue, or use a [`Sharder`].
 
 mod claim;
 mod framing;
@@ -23,6 +23,7 @@ mod job;
 mod jobs;
 mod name;
 mod put;
+mod sharder;
 
 mod take;
 
@@ -36,6 +37,7 @@ pub use item::Item;
 pub use job::Job;
 pub use jobs::Jobs;
 pub use name::{QueueLayout, QueueOrder};
+pub use sharder::Sharder;
 
 use name::Namer;
 use take::Known;

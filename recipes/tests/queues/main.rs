@@ -10,6 +10,7 @@ mod ids;
 mod leases;
 #[expect(
     dead_code,
+    unreachable_pub,
     reason = "shared with the client's tests, which use all of it"
 )]
 #[path = "../../../client/tests/support/proxy.rs"]
@@ -23,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use quorate_recipes::Client;
-use quorate_recipes::queue::{Item, Queue, QueueLayout, QueueOrder};
+use quorate_recipes::queue::{Item, Queue, QueueLayout, QueueOrder, Sharder};
 use quorate_server::config::FourLetterWords;
 use quorate_server::testing::TestServer;
 use quorate_server::testing::wire::WireClient;
@@ -304,4 +305,28 @@ async fn takes_and_puts_that_are_dropped_half_way_strand_nothing() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_full_shard_gets_no_more_and_another_is_added() {
+    let server = TestServer::start().await;
+    let zk = client(&server).await;
+    let queue = Sharder::<String>::open(&zk, "/sharded", |shard| shard)
+        .threshold(2)
+        .max_shards(2);
+    for n in 0..6 {
+        queue.put(n.to_string()).await.unwrap();
+        queue.check().await.unwrap();
+    }
+    let shards = children(&zk, "/sharded").await;
+    assert_eq!(shards.len(), 2);
+    let mut jobs = queue.consume();
+    let mut bodies = Vec::new();
+    while bodies.len() < 6 {
+        let job = jobs.next().await.unwrap().unwrap();
+        bodies.push(job.body.clone());
+        job.ack().await.unwrap();
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["0", "1", "2", "3", "4", "5"]);
 }
