@@ -15,11 +15,16 @@
 #![warn(clippy::exhaustive_enums)]
 
 mod contention;
+pub mod counter;
 pub mod election;
 mod fencing;
+mod hold;
+pub mod ids;
+pub mod lease;
 pub mod lock;
 mod lost;
 mod naming;
+pub mod queue;
 
 pub use contention::{Contender, Contention, Contestant, Entry, Place, Standing};
 pub use fencing::FencingToken;
