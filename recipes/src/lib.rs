@@ -14,10 +14,13 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::exhaustive_enums)]
 
+pub mod barrier;
 mod contention;
 mod fencing;
+mod identity;
 pub mod lock;
 mod naming;
+mod patience;
 
 pub use contention::{Contender, Contention, Entry, Place};
 pub use fencing::FencingToken;
