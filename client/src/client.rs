@@ -1,7 +1,7 @@
 //! The handle: cheap to clone, shared by all who use one session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quorate_proto::SessionId;
@@ -82,11 +82,11 @@ impl Client {
         }
     }
 
-    /// A handle without a root, if the client still lives.
-    pub(crate) fn of_inner(inner: &std::sync::Weak<Inner>) -> Option<Client> {
+    /// A handle, if the client still lives.
+    pub(crate) fn of_inner(inner: &Weak<Inner>, root: Root) -> Option<Client> {
         Some(Client {
             inner: inner.upgrade()?,
-            root: Root::default(),
+            root,
             pinned: None,
         })
     }

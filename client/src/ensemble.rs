@@ -12,6 +12,7 @@ use quorate_proto::path::CONFIG;
 
 use crate::client::{Client, Inner};
 use crate::hosts::{ConnectString, HostPort};
+use crate::root::Root;
 use crate::session::SessionState;
 
 /// How long one reading of the list may take.
@@ -33,7 +34,7 @@ async fn follow(inner: Weak<Inner>, mut status: tokio::sync::watch::Receiver<cra
             Ok(now) if now.state.is_connected() => {}
             _ => return,
         }
-        let Some(client) = Client::of_inner(&inner) else {
+        let Some(client) = Client::of_inner(&inner, Root::default()) else {
             return;
         };
         let read = client.get(CONFIG).timeout(READ_TIMEOUT).watch();

@@ -230,13 +230,11 @@ impl Error {
             | ErrorCode::BadArguments
             | ErrorCode::Unimplemented
             | ErrorCode::InvalidAcl => Error::BadArgument { reason, context },
-            ErrorCode::SessionExpired | ErrorCode::SessionMoved | ErrorCode::UnknownSession => {
-                Error::SessionGone {
-                    reason,
-                    outcome: Outcome::DidNotHappen,
-                    context,
-                }
-            }
+            ErrorCode::SessionExpired | ErrorCode::UnknownSession => Error::SessionGone {
+                reason,
+                outcome: Outcome::DidNotHappen,
+                context,
+            },
             // Made by clients; a server that sends one has not said what happened.
             ErrorCode::ConnectionLoss | ErrorCode::OperationTimeout | ErrorCode::RequestTimeout => {
                 Error::Unknown { reason, context }
@@ -394,7 +392,9 @@ impl Error {
                     | Reason::NoServer(_)
                     | Reason::TimedOut
                     | Reason::TooManyWaiting { .. }
-                    | Reason::Code(ErrorCode::ThrottledOp | ErrorCode::NotReadOnly)
+                    | Reason::Code(
+                        ErrorCode::ThrottledOp | ErrorCode::NotReadOnly | ErrorCode::SessionMoved
+                    )
             ),
             _ => false,
         }
@@ -489,7 +489,7 @@ mod tests {
                 | Code::BadArguments
                 | Code::Unimplemented
                 | Code::InvalidAcl => "BadArgument",
-                Code::SessionExpired | Code::SessionMoved | Code::UnknownSession => "SessionGone",
+                Code::SessionExpired | Code::UnknownSession => "SessionGone",
                 Code::ConnectionLoss | Code::OperationTimeout | Code::RequestTimeout => "Unknown",
                 _ => "DidNotHappen",
             };
@@ -512,7 +512,13 @@ mod tests {
             .copied()
             .filter(|&code| of(code).is_retryable())
             .collect();
-        assert_eq!(retryable, [ErrorCode::NotReadOnly, ErrorCode::ThrottledOp]);
+        // A session that moved lives on: the same call may be made again in it.
+        let expected = [
+            ErrorCode::SessionMoved,
+            ErrorCode::NotReadOnly,
+            ErrorCode::ThrottledOp,
+        ];
+        assert_eq!(retryable, expected);
         let lost = || Reason::ConnectionLost("x".to_owned());
         assert!(Error::did_not_happen(lost(), Context::default()).is_retryable());
         assert!(!Error::unknown(lost(), Context::default()).is_retryable());

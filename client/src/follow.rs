@@ -24,10 +24,10 @@ use quorate_proto::Stat;
 use crate::client::Client;
 use crate::codec::Codec;
 use crate::error::{Context, Error, Reason, Result};
-use crate::ops::Node;
+use crate::ops::{Node, Versioned};
 use crate::watch::Watch;
 
-pub(crate) use endure::{Pauses, caught_up, may_pass};
+pub(crate) use endure::{Pauses, may_pass};
 
 impl Client {
     /// Follows a znode: yields its state of now at once, then the latest state after each change;
@@ -142,16 +142,6 @@ impl Client {
     }
 }
 
-/// A value that was read, and the `Stat` that it came with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Value<T> {
-    /// The value.
-    pub value: T,
-    /// The znode's versions, times and owner.
-    pub stat: Stat,
-}
-
 /// The children of a znode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -195,13 +185,13 @@ impl Stream for FollowChildren {
 }
 
 impl<T: Codec> Stream for FollowValue<T> {
-    type Item = Result<Option<Value<T>>>;
+    type Item = Result<Option<Versioned<T>>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         self.nodes.poll_next_unpin(cx).map(|item| {
             item.map(|node| match node? {
                 Some(Node { data, stat, .. }) => match T::decode(&data) {
-                    Ok(value) => Ok(Some(Value { value, stat })),
+                    Ok(value) => Ok(Some(Versioned { value, stat })),
                     Err(error) => Err(self.unreadable(&error)),
                 },
                 None => Ok(None),
@@ -326,7 +316,8 @@ impl<T> Follower<T> {
         }
         let generation = self.client.bound_generation();
         if self.shown.is_some() && generation != self.generation {
-            caught_up(&self.client, &self.path).await?;
+            // A session never reads backwards; the next one may, at a server that lags.
+            self.client.sync(&self.path).await?;
         }
         let (state, watch) = (self.look)(self.client.clone(), self.path.clone()).await?;
         self.watch = Some(watch);
@@ -370,7 +361,7 @@ fn look_at_children(
 }
 
 /// Reads what is there, or that nothing is; in both cases with a watch.
-async fn look<T, F: Future<Output = Result<(T, Watch)>>>(
+pub(crate) async fn look<T, F: Future<Output = Result<(T, Watch)>>>(
     client: &Client,
     path: &str,
     read: impl Fn() -> F,

@@ -149,10 +149,12 @@
 
 mod auth;
 mod builder;
+mod cache;
 mod call;
 mod client;
 mod codec;
 mod compress;
+mod declared;
 mod ensemble;
 mod error;
 mod find;
@@ -172,14 +174,19 @@ pub use auth::{
     AclByPrefix, AclProvider, AuthProvider, CreatorAllAcl, Credential, OpenAcl, StaticAuth,
 };
 pub use builder::ClientBuilder;
+pub use cache::{
+    Cache, CacheBuilder, CacheEvent, CacheEvents, CacheSnapshot, CachedNode, ChildrenCache,
+    NodeCache, TreeCache,
+};
 pub use call::Call;
 pub use client::{Client, TrustLease};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Codec, CodecError};
 pub use compress::{Compression, CompressionError, Gzip};
+pub use declared::{Declaration, Declare, Declared};
 pub use error::{Context, Error, Outcome, Reason, Result};
-pub use follow::{Children, Follow, FollowChildren, FollowValue, Value};
+pub use follow::{Children, Follow, FollowChildren, FollowValue};
 pub use hosts::{ConnectStringError, EnsembleProvider, FixedEnsemble};
 pub use ops::{
     CountDescendants, Create, CreateOp, Created, Delete, EnsembleConfig, EnsembleMember,

@@ -102,3 +102,74 @@ fn gauge_grew(name: &'static str, before: usize, now: usize) {
     #[cfg(not(feature = "metrics"))]
     let _ = (name, before, now);
 }
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use std::sync::Arc;
+
+    use ::metrics::{
+        Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+    use parking_lot::Mutex;
+    use quorate_proto::SessionId;
+
+    use super::*;
+    use crate::error::Context;
+
+    /// Writes down what is counted.
+    #[derive(Default)]
+    struct Written(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String, Arc<Mutex<Vec<String>>>);
+
+    impl CounterFn for Line {
+        fn increment(&self, by: u64) {
+            self.1.lock().push(format!("{} +{by}", self.0));
+        }
+
+        fn absolute(&self, value: u64) {
+            self.1.lock().push(format!("{} ={value}", self.0));
+        }
+    }
+
+    impl Recorder for Written {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            let labels: Vec<_> = key
+                .labels()
+                .map(|label| format!("{}={}", label.key(), label.value()))
+                .collect();
+            let line = format!("{}{{{}}}", key.name(), labels.join(","));
+            Counter::from_arc(Arc::new(Line(line, Arc::clone(&self.0))))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn operations_are_counted_by_their_outcome() {
+        let recorder = Written::default();
+        let unknown = Error::unknown(Reason::TimedOut, Context::default());
+        ::metrics::with_local_recorder(&recorder, || {
+            operation_ended("getData", None, Duration::ZERO);
+            operation_ended("setData", Some(&unknown), Duration::ZERO);
+            session_lost(&Reason::SessionGivenUp(SessionId(1)));
+        });
+        let written = recorder.0.lock();
+        let expected = [
+            "quorate_client_requests_total{op=getData,outcome=ok} +1",
+            "quorate_client_requests_total{op=setData,outcome=unknown} +1",
+            "quorate_client_sessions_lost_total{reason=given_up} +1",
+        ];
+        assert_eq!(*written, expected);
+    }
+}

@@ -174,10 +174,23 @@ impl Stream for WatchStream {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use futures::task::noop_waker;
 
     use super::*;
+
+    pub(crate) fn queue() -> Arc<NoticeQueue> {
+        Arc::default()
+    }
+
+    /// Takes all that waits.
+    pub(crate) fn drain(queue: &NoticeQueue) -> Vec<Notice> {
+        std::iter::from_fn(|| match next(queue) {
+            Poll::Ready(notice) => notice,
+            Poll::Pending => None,
+        })
+        .collect()
+    }
 
     fn event(n: i64) -> Notice {
         Notice::Event(WatchedEvent {

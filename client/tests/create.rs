@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_client::{Client, ClientBuilder, Error, ErrorCode, NoRetry, Outcome, Reason};
 use quorate_proto::OpCode;
 use quorate_server::testing::TestServer;
-use support::{Fault, Proxy};
+use support::requests::{Fault, Proxy};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,5 +1,10 @@
 //! Lasting watches and followers: what they tell, how they end, and that nothing stays behind.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its world should fail"
+)]
+
 use std::time::Duration;
 
 use futures::StreamExt;

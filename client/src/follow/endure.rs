@@ -1,14 +1,12 @@
-//! Reading on for as long as that makes sense: what ends a follower or a cache, how long it pauses
-//! before it tries again, and how it makes sure not to read what is older than it has shown.
+//! Reading on for as long as that makes sense: what ends a follower or a cache, and how long it
+//! pauses before it tries again.
 
 use std::time::Duration;
 
-use quorate_proto::Request;
 use tokio::time::sleep;
 
-use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason};
 use crate::session::SessionState;
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -38,36 +36,13 @@ impl Pauses {
         self.0 = 0;
     }
 
-    pub(crate) async fn pause(&mut self) {
-        let longest = PAUSE_MIN * (1 << self.0.min(7));
+    pub(crate) fn next(&mut self) -> Duration {
+        let longest = (PAUSE_MIN * (1 << self.0.min(7))).min(PAUSE_MAX);
         self.0 = self.0.saturating_add(1);
-        sleep(
-            longest
-                .min(PAUSE_MAX)
-                .mul_f64(0.5 + rand::random::<f64>() / 2.0),
-        )
-        .await;
+        longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
-}
 
-/// Lets the server catch up with the leader: what is read next is not older than now.
-///
-/// A session never reads backwards by itself; the next session may, at a server that lags.
-pub(crate) fn caught_up(client: &Client, path: &str) -> Call<()> {
-    let operation = Operation::new(client, "sync", path, Repeat::Freely);
-    let path = match operation.full_path() {
-        Ok(path) => path,
-        Err(error) => return Call::refused(error),
-    };
-    let request = move |operation: &Operation| {
-        let request = Request::Sync {
-            path: Some((&*path).into()),
-        };
-        operation.submit(&request, None, None)
-    };
-    let first = request(&operation);
-    Call::new(async move {
-        let synced: Result<()> = run(operation, first, request, |_, _| Ok(())).await;
-        synced
-    })
+    pub(crate) async fn pause(&mut self) {
+        sleep(self.next()).await;
+    }
 }

@@ -151,7 +151,7 @@ impl Link {
     pub(crate) fn has_overtaken_pings(&self, answered: &Open) -> bool {
         self.pings
             .front()
-            .is_some_and(|&ping| answered.sent >= ping + self.timeout / 2)
+            .is_some_and(|&ping| answered.sent >= ping + self.timeout / 3)
     }
 
     /// When to look whether the server has been silent for too long.

@@ -193,3 +193,94 @@ impl Drop for Answer {
         self.give_up();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt as _;
+    use quorate_proto::{SessionId, Xid, Zxid};
+
+    use super::*;
+
+    fn response() -> Result<Response, Failure> {
+        Ok(Response {
+            xid: Xid(1),
+            zxid: Zxid(1),
+            err: 0,
+            body: bytes::Bytes::new(),
+            server: Arc::from(""),
+            session: SessionId(1),
+            generation: 1,
+        })
+    }
+
+    /// Counts the answers that came when nobody waited.
+    fn counted() -> (Arc<AtomicUsize>, Option<Orphan>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&count);
+        let orphan = Orphan(Box::new(move |_| {
+            counts.fetch_add(1, Ordering::Relaxed);
+        }));
+        (count, Some(orphan))
+    }
+
+    #[test]
+    fn a_request_given_up_before_it_left_never_leaves() {
+        let (orphans, orphan) = counted();
+        let (slot, answer) = slot(orphan);
+        assert!(!answer.give_up(), "it had not left");
+        assert!(slot.is_abandoned());
+        assert!(!slot.begin());
+        drop(slot);
+        assert_eq!(orphans.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_answer_to_a_request_given_up_behind_that_goes_to_who_cleans_up() {
+        for answered_first in [false, true] {
+            let (orphans, orphan) = counted();
+            let (slot, answer) = slot(orphan);
+            assert!(slot.begin());
+            if answered_first {
+                slot.fill(response());
+                assert!(answer.give_up());
+            } else {
+                assert!(answer.give_up(), "it had left");
+                slot.fill(response());
+            }
+            drop(answer);
+            assert_eq!(orphans.load(Ordering::Relaxed), 1, "{answered_first}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_taken_is_nobody_elses() {
+        let (orphans, orphan) = counted();
+        let (slot, mut answer) = slot(orphan);
+        assert!(slot.begin());
+        assert!((&mut answer).now_or_never().is_none());
+        slot.fill(response());
+        assert!(
+            (&mut answer)
+                .now_or_never()
+                .is_some_and(|result| result.is_ok())
+        );
+        drop(answer);
+        assert_eq!(orphans.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_slot_that_is_dropped_answers_that_the_runtime_is_gone() {
+        for sent in [false, true] {
+            let (slot, mut answer) = slot(None);
+            if sent {
+                slot.begin();
+            }
+            assert!((&mut answer).now_or_never().is_none());
+            drop(slot);
+            let failure = (&mut answer).now_or_never().unwrap().unwrap_err();
+            assert_eq!((failure.sent, failure.reason), (sent, Reason::RuntimeGone));
+        }
+    }
+}

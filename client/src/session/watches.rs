@@ -355,3 +355,222 @@ fn tell(watchers: &Watchers, event: &impl Fn() -> WatchedEvent, seen: Zxid) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::EventType::{NodeChildrenChanged, NodeCreated, NodeDataChanged, NodeDeleted};
+    use super::*;
+    use crate::watch::tests::{drain, queue};
+
+    fn path(path: &str) -> Arc<str> {
+        path.into()
+    }
+
+    type Fired = oneshot::Receiver<Result<WatchedEvent, Reason>>;
+
+    fn once(watches: &mut Watches, at: &str, id: u64, list: OneShot) -> Fired {
+        let (fire, fired) = oneshot::channel();
+        watches.armed_once(&path(at), id, list, fire);
+        fired
+    }
+
+    fn lasting(watches: &mut Watches, at: &str, id: u64, mode: AddWatchMode) -> Arc<NoticeQueue> {
+        let queue = queue();
+        watches.armed(&path(at), id, mode, Arc::clone(&queue));
+        queue
+    }
+
+    fn fire(watches: &mut Watches, kind: EventType, at: &str) {
+        watches.fire(kind, at, Some(Zxid(7)), Zxid(7));
+    }
+
+    fn heard(queue: &NoticeQueue) -> Vec<(EventType, String)> {
+        let events = drain(queue).into_iter().map(|notice| match notice {
+            Notice::Event(event) => (event.kind, event.path),
+            other => panic!("{other:?}"),
+        });
+        events.collect()
+    }
+
+    /// Which kinds of events each kind of watch at `/n` hears, of the znode, of its child and of
+    /// its grandchild.
+    #[test]
+    fn each_kind_of_watch_hears_what_is_its_own() {
+        let all = [
+            NodeCreated,
+            NodeDataChanged,
+            NodeDeleted,
+            NodeChildrenChanged,
+        ];
+        for list in [OneShot::Data, OneShot::Exist, OneShot::Child] {
+            for kind in all {
+                for at in ["/n", "/n/c", "/", "/n2"] {
+                    let mut watches = Watches::default();
+                    let mut fired = once(&mut watches, "/n", 1, list);
+                    fire(&mut watches, kind, at);
+                    let is_its_own = match list {
+                        OneShot::Child => matches!(kind, NodeDeleted | NodeChildrenChanged),
+                        OneShot::Data | OneShot::Exist => kind != NodeChildrenChanged,
+                    };
+                    let is_told = is_its_own && at == "/n";
+                    assert_eq!(fired.try_recv().is_ok(), is_told, "{list:?} {kind:?} {at}");
+                    assert_eq!(watches.len(), usize::from(!is_told));
+                }
+            }
+        }
+        for kind in all {
+            let mut watches = Watches::default();
+            let persistent = lasting(&mut watches, "/n", 1, AddWatchMode::Persistent);
+            let recursive = lasting(&mut watches, "/n", 2, AddWatchMode::PersistentRecursive);
+            for at in ["/n", "/n/c", "/n/c/g", "/", "/n2"] {
+                fire(&mut watches, kind, at);
+            }
+            assert_eq!(heard(&persistent), [(kind, "/n".to_owned())]);
+            let below: Vec<_> = match kind {
+                NodeChildrenChanged => vec![],
+                _ => ["/n", "/n/c", "/n/c/g"]
+                    .map(|at| (kind, at.to_owned()))
+                    .into(),
+            };
+            assert_eq!(heard(&recursive), below);
+        }
+    }
+
+    #[test]
+    fn a_recursive_watch_at_the_root_hears_of_everything() {
+        let mut watches = Watches::default();
+        let queue = lasting(&mut watches, "/", 1, AddWatchMode::PersistentRecursive);
+        fire(&mut watches, NodeCreated, "/");
+        fire(&mut watches, NodeCreated, "/a/b");
+        assert_eq!(heard(&queue).len(), 2);
+    }
+
+    #[test]
+    fn one_event_reaches_all_who_wait_and_consumes_one_shots_only() {
+        let mut watches = Watches::default();
+        let mut first = once(&mut watches, "/n", 1, OneShot::Data);
+        let mut second = once(&mut watches, "/n", 2, OneShot::Data);
+        let mut child = once(&mut watches, "/n", 3, OneShot::Child);
+        let queue = lasting(&mut watches, "/n", 4, AddWatchMode::Persistent);
+        fire(&mut watches, NodeDataChanged, "/n");
+        fire(&mut watches, NodeDataChanged, "/n");
+        assert!(first.try_recv().is_ok() && second.try_recv().is_ok());
+        assert!(child.try_recv().is_err());
+        assert_eq!(heard(&queue).len(), 2);
+        assert_eq!(watches.len(), 2);
+    }
+
+    #[test]
+    fn a_watch_is_taken_off_when_the_last_who_waits_is_gone() {
+        let mut watches = Watches::default();
+        let _first = once(&mut watches, "/n", 1, OneShot::Data);
+        let _second = once(&mut watches, "/n", 2, OneShot::Exist);
+        watches.forget("/n", Table::Data, 1);
+        assert!(!watches.release("/n", Table::Data), "another waits");
+        watches.forget("/n", Table::Data, 2);
+        assert!(watches.release("/n", Table::Data));
+        assert!(!watches.release("/n", Table::Data), "once is enough");
+        assert!(watches.at.is_empty());
+    }
+
+    #[test]
+    fn a_watch_that_is_being_armed_again_is_not_taken_off_before_the_answer() {
+        let mut watches = Watches::default();
+        let _fired = once(&mut watches, "/n", 1, OneShot::Exist);
+        watches.arming(&path("/n"), Table::Data);
+        watches.forget("/n", Table::Data, 1);
+        assert!(!watches.release("/n", Table::Data));
+        // The second request failed, and armed nothing; the first one's watch still stands.
+        watches.settled("/n", Table::Data);
+        assert!(watches.release("/n", Table::Data));
+        assert!(watches.at.is_empty());
+    }
+
+    #[test]
+    fn a_watch_armed_for_one_who_has_gone_is_taken_off_unless_another_waits() {
+        let mut watches = Watches::default();
+        watches.arming(&path("/n"), Table::Data);
+        watches.settled("/n", Table::Data);
+        watches.armed_for_nobody(&path("/n"), Table::Data);
+        assert!(watches.release("/n", Table::Data));
+        let _fired = once(&mut watches, "/n", 1, OneShot::Data);
+        watches.armed_for_nobody(&path("/n"), Table::Data);
+        assert!(!watches.release("/n", Table::Data));
+    }
+
+    #[test]
+    fn a_watch_that_has_fired_is_not_taken_off() {
+        let mut watches = Watches::default();
+        let _fired = once(&mut watches, "/n", 1, OneShot::Data);
+        fire(&mut watches, NodeDataChanged, "/n");
+        watches.forget("/n", Table::Data, 1);
+        assert!(!watches.release("/n", Table::Data));
+        assert!(watches.at.is_empty());
+    }
+
+    #[test]
+    fn an_event_between_two_requests_leaves_the_second_watch_armed() {
+        let mut watches = Watches::default();
+        let mut first = once(&mut watches, "/n", 1, OneShot::Data);
+        watches.arming(&path("/n"), Table::Data);
+        fire(&mut watches, NodeDataChanged, "/n");
+        assert!(first.try_recv().is_ok());
+        watches.settled("/n", Table::Data);
+        let mut second = once(&mut watches, "/n", 2, OneShot::Data);
+        fire(&mut watches, NodeDataChanged, "/n");
+        assert!(second.try_recv().is_ok());
+    }
+
+    #[test]
+    fn the_lists_have_what_somebody_waits_for_and_nothing_else() {
+        let mut watches = Watches::default();
+        let _a = once(&mut watches, "/data", 1, OneShot::Data);
+        let _b = once(&mut watches, "/exist", 2, OneShot::Exist);
+        let _c = once(&mut watches, "/child", 3, OneShot::Child);
+        let _d = lasting(&mut watches, "/p", 4, AddWatchMode::Persistent);
+        let _e = lasting(&mut watches, "/r", 5, AddWatchMode::PersistentRecursive);
+        let _f = once(&mut watches, "/gone", 6, OneShot::Data);
+        watches.forget("/gone", Table::Data, 6);
+        watches.arming(&path("/on-its-way"), Table::Data);
+        watches.disconnected();
+        assert_eq!(
+            watches.lists(),
+            Lists {
+                data: vec![path("/data")],
+                exist: vec![path("/exist")],
+                child: vec![path("/child")],
+                persistent: vec![path("/p")],
+                recursive: vec![path("/r")],
+            }
+        );
+        assert_eq!(watches.at.len(), 5);
+        assert_eq!(watches.len(), 5);
+    }
+
+    #[test]
+    fn a_gap_begins_where_the_first_of_several_broken_connections_ended() {
+        let mut watches = Watches::default();
+        let queue = lasting(&mut watches, "/r", 1, AddWatchMode::PersistentRecursive);
+        watches.resuming(Zxid(5));
+        watches.disconnected();
+        watches.resuming(Zxid(9));
+        watches.resumed();
+        assert_eq!(drain(&queue), [Notice::Gap { since: Zxid(5) }]);
+        watches.resumed();
+        assert_eq!(drain(&queue), []);
+    }
+
+    #[test]
+    fn the_end_of_the_session_ends_every_watch() {
+        let mut watches = Watches::default();
+        let fired = once(&mut watches, "/n", 1, OneShot::Data);
+        let queue = lasting(&mut watches, "/n", 2, AddWatchMode::Persistent);
+        watches.lost(&Reason::Closed, Zxid(1));
+        assert_eq!(fired.now_or_never(), Some(Ok(Err(Reason::Closed))));
+        assert_eq!(drain(&queue), [Notice::Lost(Reason::Closed)]);
+        assert_eq!(watches.len(), 0);
+        assert_eq!(watches.lists(), Lists::default());
+    }
+}

@@ -1,0 +1,234 @@
+//! Who the server is, and who we are: TLS, digest and SASL, end to end.
+
+#![cfg(feature = "tls")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_client::{Client, CreatorAllAcl, Outcome, Reason, SessionState, TlsOptions};
+use quorate_server::config::SaslUser;
+use quorate_server::testing::TestServer;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::proxy::Proxy;
+use support::{builder, soon, state_is};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+/// An authority that signs certificates for the test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, in PEM.
+struct Identity {
+    chain: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn sign(&self, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let key = key.serialize_pem();
+        Identity { chain, key }
+    }
+
+    /// Ends TLS in front of a server, and asks for a client's certificate.
+    async fn relay(&self, to: SocketAddr) -> SocketAddr {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
+        roots.add(authority).unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .build()
+            .unwrap();
+        let own = self.sign("127.0.0.1");
+        let chain = CertificateDer::from_pem_slice(own.chain.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![chain], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(to).await.unwrap();
+                    if let Ok(mut client) = acceptor.accept(client).await {
+                        // An end on either side ends both.
+                        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                    }
+                });
+            }
+        });
+        address
+    }
+}
+
+#[tokio::test]
+async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
+    let server = TestServer::start().await;
+    let authority = Authority::new();
+    // Between TLS and the server there is a network, too.
+    let proxy = Proxy::start(server.addr()).await;
+    let relay = authority.relay(proxy.addr()).await.to_string();
+    let me = authority.sign("client");
+    let options = || TlsOptions::new().ca_pem(authority.pem.clone());
+    let client = builder(&relay)
+        .tls(options().client_pem(me.chain.clone(), me.key.clone()))
+        .connect();
+    let client = soon(client).await.unwrap();
+    let id = client.session_id();
+    let large = vec![7; 900 * 1024];
+    client.create("/large", large.clone()).await.unwrap();
+    assert_eq!(&client.get("/large").await.unwrap().data[..], &large[..]);
+    let calls: Vec<_> = (0..200).map(|_| client.set("/large", "x").send()).collect();
+    for call in calls {
+        soon(call).await.unwrap();
+    }
+    proxy.cut();
+    assert_eq!(soon(client.get("/large")).await.unwrap().text(), Ok("x"));
+    assert_eq!(client.session_id(), id);
+    soon(client.close()).await.unwrap();
+
+    let refused = |tls: TlsOptions| {
+        let connect = builder(&relay)
+            .connect_timeout(Duration::from_millis(800))
+            .tls(tls)
+            .connect();
+        async { soon(connect).await.unwrap_err() }
+    };
+    let stranger = Authority::new();
+    let wrong_server = TlsOptions::new()
+        .ca_pem(stranger.pem.clone())
+        .client_pem(me.chain.clone(), me.key.clone());
+    let error = refused(wrong_server).await;
+    assert_eq!(error.outcome(), Outcome::DidNotHappen);
+    let text = error.to_string();
+    assert!(
+        text.contains("certificate") && text.contains(&relay),
+        "{text}"
+    );
+    // The server refuses us; TLS 1.3 tells so only after the handshake.
+    let nameless = refused(options()).await;
+    assert!(
+        matches!(nameless.reason(), Reason::NoServer(_)),
+        "{nameless}"
+    );
+    let them = stranger.sign("client");
+    let foreign = refused(options().client_pem(them.chain, them.key)).await;
+    assert!(matches!(foreign.reason(), Reason::NoServer(_)), "{foreign}");
+}
+
+#[tokio::test]
+async fn credentials_are_shown_again_on_every_connection() {
+    let server = TestServer::start().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let client = builder(&proxy.connect_string())
+        .digest("ann", "secret")
+        .acl_provider(CreatorAllAcl)
+        .connect()
+        .await
+        .unwrap();
+    client.create("/mine", "1").await.unwrap();
+    let other = Client::connect(server.connect_string()).await.unwrap();
+    let error = other.get("/mine").await.unwrap_err();
+    assert!(matches!(error, quorate_client::Error::NotAllowed { .. }));
+    for _ in 0..3 {
+        proxy.cut();
+        assert_eq!(soon(client.get("/mine")).await.unwrap().text(), Ok("1"));
+    }
+    assert!(!format!("{client:?}").contains("secret"));
+}
+
+async fn sasl_server() -> TestServer {
+    TestServer::builder()
+        .config(|config| config.sasl_users = vec![SaslUser::new("ann", "secret")])
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn sasl_comes_before_everything_else_on_every_connection() {
+    let server = sasl_server().await;
+    let proxy = Proxy::start(server.addr()).await;
+    let client = builder(&proxy.connect_string())
+        .sasl_digest_md5("ann", "secret")
+        .acl_provider(CreatorAllAcl)
+        .connect()
+        .await
+        .unwrap();
+    client.create("/mine", "1").await.unwrap();
+    proxy.cut();
+    assert_eq!(soon(client.get("/mine")).await.unwrap().text(), Ok("1"));
+    let other = Client::connect(server.connect_string()).await.unwrap();
+    assert!(other.get("/mine").await.is_err());
+}
+
+#[tokio::test]
+async fn refused_credentials_end_the_client_with_a_clear_error() {
+    let server = sasl_server().await;
+    let client = builder(&server.connect_string())
+        .sasl_digest_md5("ann", "wrong")
+        .start()
+        .unwrap();
+    let call = client.get("/").send();
+    let status = state_is(&client, SessionState::Closed).await;
+    assert!(
+        matches!(status.reason, Some(Reason::AuthFailed(_))),
+        "{status:?}"
+    );
+    let error = soon(call).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::DidNotHappen);
+    assert!(
+        error.to_string().contains("refused the credentials"),
+        "{error}"
+    );
+    assert!(soon(client.connected()).await.is_err());
+
+    // A scheme that the server does not know is refused behind the handshake.
+    let client = builder(&server.connect_string())
+        .credential(quorate_client::Credential::new("nonsense", "x"))
+        .start()
+        .unwrap();
+    let status = state_is(&client, SessionState::Closed).await;
+    assert!(
+        matches!(status.reason, Some(Reason::AuthFailed(_))),
+        "{status:?}"
+    );
+}
