@@ -19,6 +19,7 @@ mod contention;
 mod fencing;
 mod identity;
 pub mod lock;
+pub mod membership;
 mod naming;
 mod patience;
 

@@ -287,7 +287,10 @@ async fn members_that_die_inside_hold_up_nobody_and_what_they_leave_opens_nothin
     assert_eq!(names, ["ready"]);
     let barrier = DoubleBarrier::new(&watcher, "/meet", 2);
     let none = barrier.enter_within(Duration::from_millis(50)).await;
-    assert!(none.unwrap().is_none(), "it is let through by a round that is over");
+    assert!(
+        none.unwrap().is_none(),
+        "it is let through by a round that is over"
+    );
     let inside = all_inside(&server, "/meet", 2).await;
     drop(inside);
 }
@@ -323,6 +326,12 @@ async fn a_member_dropped_at_any_point_leaves_nothing_and_the_others_meet() {
         third.unwrap();
         second.unwrap();
         children_are(&two, &path, <[String]>::is_empty).await;
-        assert_eq!((one.watches(), two.watches()), (0, 0), "after {polls} polls");
+        soon(async {
+            // A dropped watch is taken off a moment later.
+            while one.watches() + two.watches() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }
