@@ -233,8 +233,21 @@ impl History {
         held.moves += 1;
     }
 
-    fn give_back(&self, item: &str) {
-        self.0.lock().unwrap().owners.remove(item);
+    fn give_back(&self, item: &str, by: usize, token: i64) {
+        let mut held = self.0.lock().unwrap();
+        if held.owners.get(item) == Some(&(by, token)) {
+            held.owners.remove(item);
+        }
+    }
+
+    /// A session is about to be ended by hand, long before its timeout: its client cannot know of
+    /// it before the others do.
+    fn void(&self, by: usize) {
+        self.0
+            .lock()
+            .unwrap()
+            .owners
+            .retain(|_, owner| owner.0 != by);
     }
 
     /// Waits until all items are held, by so many members.
@@ -277,7 +290,7 @@ async fn no_item_is_held_twice_and_none_is_without_an_owner_when_membership_sett
                     let history = history.clone();
                     own.spawn(async move {
                         share.revoked().await;
-                        history.give_back(share.item());
+                        history.give_back(share.item(), n, share.token().value());
                         share.release().await
                     });
                 }
@@ -286,11 +299,13 @@ async fn no_item_is_held_twice_and_none_is_without_an_owner_when_membership_sett
             progress.settles(12, n + 1).await;
         }
         // A lost session: the member comes back, and all items are held again.
+        history.void(1);
         expire(&server, &members[1].0).await;
         history.settles(12, 3).await;
         // One leaves for good, with its session.
         let (gone, working) = members.remove(0);
         working.abort();
+        history.void(0);
         gone.close().await.unwrap();
         history.settles(12, 2).await;
         let moves = history.0.lock().unwrap().moves;
