@@ -14,12 +14,24 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::exhaustive_enums)]
 
+pub mod barrier;
 mod contention;
+pub mod counter;
+pub mod election;
 mod fencing;
+mod hold;
+mod identity;
+pub mod ids;
+pub mod lease;
 pub mod lock;
+mod lost;
+pub mod membership;
 mod naming;
+mod patience;
+pub mod queue;
 
-pub use contention::{Contender, Contention, Entry, Place};
+pub use contention::{Contender, Contention, Contestant, Entry, Place, Standing};
 pub use fencing::FencingToken;
+pub use lost::Lost;
 pub use naming::{Layout, Naming, Sequence};
 pub use quorate_client::{self as client, Client, Error, Result};

@@ -148,6 +148,12 @@ impl Driver {
             return Some(End::Closed(Reason::AuthFailed(text)));
         }
         match ErrorCode::from_code(header.err) {
+            // It closes the connection behind such an answer. What waits to be sent must not be
+            // sent into that: nobody would know what became of it.
+            Some(ErrorCode::Unimplemented) if is_unknown_to_old_servers(open.op) => {
+                let text = format!("{} does not know {:?}", wire.server, open.op);
+                Some(End::Disconnected(text))
+            }
             // Said by the leader, from the moment that it ends the session.
             Some(ErrorCode::SessionExpired) => {
                 Some(End::Lost(Reason::SessionExpired(wire.info.id)))
@@ -248,6 +254,21 @@ impl Driver {
             trust.answered(proof, sent, now);
         }
     }
+}
+
+/// Whether this is an operation that came after ZooKeeper 3.5, and that no setting switches off: a
+/// server refuses it only because it has never heard of it.
+///
+/// Source: ZooKeeper, `UnimplementedRequestProcessor`.
+const fn is_unknown_to_old_servers(op: OpCode) -> bool {
+    matches!(
+        op,
+        OpCode::AddWatch
+            | OpCode::GetEphemerals
+            | OpCode::GetAllChildrenNumber
+            | OpCode::WhoAmI
+            | OpCode::MultiRead
+    )
 }
 
 /// Whether a reply shows that the request was taken to the leader and judged there.

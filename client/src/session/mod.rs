@@ -94,6 +94,9 @@ impl std::fmt::Debug for SaslLogin {
     }
 }
 
+/// Room for a path of some length and a small value.
+const FRAME_BYTES_USUAL: usize = 256;
+
 /// A request as it is handed to the task.
 #[derive(Debug)]
 pub(crate) struct Submission {
@@ -110,7 +113,8 @@ pub(crate) struct Submission {
 
 impl Submission {
     pub(crate) fn new(request: &Request<'_>) -> Result<Submission, FrameError> {
-        let mut frame = BytesMut::new();
+        // Most requests fit, and are not moved while they are written.
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES_USUAL);
         request.write_frame(&mut frame, Xid(0))?;
         Ok(Submission {
             op: request.op(),

@@ -30,6 +30,8 @@ use crate::transport::Socket;
 
 /// What is read at once.
 pub(super) const READ_CHUNK: usize = 64 * 1024;
+/// With less room than this, more is made before a read.
+const READ_LEFT_MIN: usize = 4 * 1024;
 /// The longest pause before a dial.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
@@ -164,6 +166,10 @@ impl Driver {
         tokio::pin!(search);
 
         let (mut reader, mut writer) = tokio::io::split(socket);
+        // One timer for the connection: deadlines move on with every reply, and a timer that goes
+        // off too early is set again at less cost than one that is made anew for every reply.
+        let alarm = sleep_until(Instant::now());
+        tokio::pin!(alarm);
         loop {
             if shared.abort.load(Ordering::Relaxed) {
                 return End::Closed(Reason::Closed);
@@ -172,6 +178,9 @@ impl Driver {
             self.take_off_watches(wire, now);
             self.fill_out(wire, now);
             let deadline = self.speak_on_time(wire, now);
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
             let close_by = self.close_by();
             // A server without a quorum proves nothing: the session ends under its eyes.
             let give_up_at = self.give_up_at().filter(|_| is_read_only);
@@ -185,7 +194,10 @@ impl Driver {
             if give_up_at.is_some_and(|at| at <= now) {
                 return End::Lost(Reason::SessionGivenUp(self.session_id()));
             }
-            wire.input.reserve(READ_CHUNK);
+            // Replies that somebody still holds keep the buffer: what is left of it is used up first.
+            if wire.input.capacity() - wire.input.len() < READ_LEFT_MIN {
+                wire.input.reserve(READ_CHUNK);
+            }
             // What TLS keeps back is flushed by the next read. Waiting for that here would end only
             // when a server reads.
             let moved = async {
@@ -225,7 +237,7 @@ impl Driver {
                     return End::Lost(Reason::SessionGivenUp(self.session_id()));
                 }
                 () = until(close_by) => return no_time_to_close(),
-                () = sleep_until(deadline) => {}
+                () = &mut alarm => {}
             }
         }
     }
