@@ -28,7 +28,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use quorate_client::{
     Acl, Client, ClientBuilder, CreateOp, CreatorAllAcl, Credential, Error, ErrorCode, EventType,
-    Gzip, Id, Notice, OpResult, Perms, ReadResult, Reason, SessionInfo, SessionState, TlsOptions,
+    Gzip, Id, Notice, OpResult, Perms, ReadResult, Reason, SessionInfo, SessionState,
 };
 use quorate_server::testing::TestServer;
 use support::proxy::Proxy;
@@ -207,15 +207,11 @@ async fn data_and_requests_may_be_large_up_to_the_limit() {
     let text = "zip ".repeat(1000);
     client
         .create("/packed", text.clone())
-        .compressed(Gzip::default())
+        .compressed(Gzip)
         .await
         .unwrap();
     assert!(client.get("/packed").await.unwrap().data.len() < 200);
-    let node = client
-        .get("/packed")
-        .decompressed(Gzip::default())
-        .await
-        .unwrap();
+    let node = client.get("/packed").decompressed(Gzip).await.unwrap();
     assert_eq!(node.text(), Ok(text.as_str()));
 }
 
@@ -742,6 +738,7 @@ async fn sasl_is_spoken_before_anything_else() {
     assert!(matches!(wrong.reason(), Reason::AuthFailed(_)), "{wrong}");
 }
 
+#[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_is_spoken_and_both_sides_show_who_they_are() {
     let Ok(secure) = std::env::var("QUORATE_TEST_TLS") else {
@@ -750,7 +747,7 @@ async fn tls_is_spoken_and_both_sides_show_who_they_are() {
     };
     let place = Place::new().await;
     let files = std::path::PathBuf::from(std::env::var("QUORATE_TEST_TLS_FILES").unwrap());
-    let trusting = || TlsOptions::new().ca_file(files.join("ca.pem"));
+    let trusting = || quorate_client::TlsOptions::new().ca_file(files.join("ca.pem"));
     let shown = || trusting().client_files(files.join("client.pem"), files.join("client.key"));
     let to = secure.to_socket_addrs().unwrap().next().unwrap();
     let proxy = Proxy::start(to).await;
