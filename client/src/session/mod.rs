@@ -475,7 +475,13 @@ impl Session {
     }
 
     fn unwatch(&self, path: Arc<str>, table: Table, id: u64) {
-        self.queue.lock().unwatch.push((path, table, id));
+        let mut queue = self.queue.lock();
+        // Nothing is held any more, and nobody would take this out again.
+        if queue.over.is_some() {
+            return;
+        }
+        queue.unwatch.push((path, table, id));
+        drop(queue);
         self.wake.notify_one();
     }
 }
@@ -526,5 +532,21 @@ impl Drop for Unwatch {
             self.session
                 .unwatch(Arc::clone(&self.path), self.table, self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::client::Client;
+
+    #[tokio::test]
+    async fn behind_the_end_nothing_is_noted_that_nobody_would_take_out() {
+        let client = Client::builder("127.0.0.1:1").start().unwrap();
+        client.clone().close().await.unwrap();
+        for _ in 0..8 {
+            assert!(client.watch("/a").await.is_err());
+            assert!(client.get("/a").watch().await.is_err());
+        }
+        assert!(client.session().queue.lock().unwatch.is_empty());
     }
 }
