@@ -207,15 +207,11 @@ async fn data_and_requests_may_be_large_up_to_the_limit() {
     let text = "zip ".repeat(1000);
     client
         .create("/packed", text.clone())
-        .compressed(Gzip::default())
+        .compressed(Gzip)
         .await
         .unwrap();
     assert!(client.get("/packed").await.unwrap().data.len() < 200);
-    let node = client
-        .get("/packed")
-        .decompressed(Gzip::default())
-        .await
-        .unwrap();
+    let node = client.get("/packed").decompressed(Gzip).await.unwrap();
     assert_eq!(node.text(), Ok(text.as_str()));
 }
 
