@@ -179,7 +179,8 @@ impl Operation {
         let context = self.context(server);
         match ErrorCode::from_code(code) {
             Some(code) => Error::from_code(code, context),
-            None => Error::did_not_happen(Reason::UnknownCode(code), context),
+            // Whatever it says: nobody here can read that nothing happened.
+            None => Error::unknown(Reason::UnknownCode(code), context),
         }
     }
 
@@ -267,8 +268,17 @@ impl Operation {
     pub(crate) fn may_repeat(&self, error: &Error) -> bool {
         error.is_retryable()
             || (self.repeat == Repeat::Freely
-                && matches!(error, Error::Unknown { reason, .. } if *reason != Reason::TimedOut))
+                && matches!(error, Error::Unknown { reason, .. } if !is_final(reason)))
     }
+}
+
+/// Whether asking again would end in the same way, or too late.
+pub(crate) fn is_final(reason: &Reason) -> bool {
+    use ErrorCode::{DataInconsistency, SystemError};
+    matches!(
+        reason,
+        Reason::TimedOut | Reason::UnknownCode(_) | Reason::Code(SystemError | DataInconsistency)
+    )
 }
 
 /// The pauses between the attempts of one operation, within its budget.

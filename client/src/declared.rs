@@ -5,7 +5,8 @@
 //! same path (two declarations of one persistent path overwrite each other), sequential names.
 //!
 //! Invariants: a declaration keeps no client alive; an ephemeral znode of another session is never
-//! touched, but waited for; what a declaration takes away is what it had put there.
+//! touched, but waited for; what a declaration takes away is the znode that it last saw standing,
+//! and none that was made at that path since.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -83,7 +84,7 @@ pub struct Declared {
 
 impl Declare {
     /// A persistent znode instead: it stays when the session ends, and goes when the declaration
-    /// is withdrawn.
+    /// is withdrawn. One that stands there already is taken over: it gets the data, and goes, too.
     pub fn persistent(mut self) -> Declare {
         self.is_ephemeral = false;
         self

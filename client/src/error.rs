@@ -235,10 +235,13 @@ impl Error {
                 outcome: Outcome::DidNotHappen,
                 context,
             },
-            // Made by clients; a server that sends one has not said what happened.
-            ErrorCode::ConnectionLoss | ErrorCode::OperationTimeout | ErrorCode::RequestTimeout => {
-                Error::Unknown { reason, context }
-            }
+            // Made by clients, or said of a server's own failure, which may come behind the work: a
+            // server that sends one has not said what happened.
+            ErrorCode::ConnectionLoss
+            | ErrorCode::OperationTimeout
+            | ErrorCode::RequestTimeout
+            | ErrorCode::SystemError
+            | ErrorCode::DataInconsistency => Error::Unknown { reason, context },
             _ => Error::DidNotHappen { reason, context },
         }
     }
@@ -490,7 +493,11 @@ mod tests {
                 | Code::Unimplemented
                 | Code::InvalidAcl => "BadArgument",
                 Code::SessionExpired | Code::UnknownSession => "SessionGone",
-                Code::ConnectionLoss | Code::OperationTimeout | Code::RequestTimeout => "Unknown",
+                Code::ConnectionLoss
+                | Code::OperationTimeout
+                | Code::RequestTimeout
+                | Code::SystemError
+                | Code::DataInconsistency => "Unknown",
                 _ => "DidNotHappen",
             };
             let error = of(code);

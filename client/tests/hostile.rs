@@ -1,12 +1,19 @@
 //! Servers that do what none should: they talk without end, or about nothing that was asked.
-#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
 
 mod support;
 
 use std::io::Write as _;
 use std::time::Duration;
 
-use quorate_client::{Client, Error, RetryForever, SessionState};
+use quorate_client::{Client, Error, Outcome, RetryForever, SessionState};
+use quorate_proto::request::SaslToken;
 use quorate_proto::{OpCode, Reply, Stat, Xid};
 use support::fake::{FakeServer, Peer};
 use support::{builder, soon, state_is};
@@ -81,7 +88,7 @@ async fn a_server_that_sends_events_and_answers_nothing_is_left() {
 /// They are refused by the server that was asked: the leader never heard of them.
 #[tokio::test]
 async fn writes_that_are_refused_unjudged_put_no_ping_off() {
-    let (client, _server, mut peer) = pair(900).await;
+    let (client, _server, mut peer) = pair(1_800).await;
     tokio::spawn(async move {
         while let Some(request) = peer.request().await {
             match request.is(OpCode::Ping) {
@@ -90,7 +97,7 @@ async fn writes_that_are_refused_unjudged_put_no_ping_off() {
             }
         }
     });
-    let until = Instant::now() + Duration::from_millis(1_500);
+    let until = Instant::now() + Duration::from_millis(2_400);
     while Instant::now() < until {
         let error = soon(client.set("/a", "")).await.unwrap_err();
         assert!(matches!(error, Error::BadArgument { .. }), "{error}");
@@ -154,4 +161,55 @@ async fn times_without_end_are_no_reason_to_panic() {
     assert!(request.is(OpCode::CloseSession));
     peer.reply(request.xid, 2, 0, None).await;
     soon(closing).await.unwrap().unwrap();
+}
+
+/// What a later server may say, or one that fails behind the work.
+#[tokio::test]
+async fn a_code_that_says_nothing_of_the_outcome_leaves_it_unknown() {
+    const SYSTEM_ERROR: i32 = -1;
+    const NO_SUCH_CODE: i32 = -9_999;
+    for code in [SYSTEM_ERROR, NO_SUCH_CODE] {
+        let (client, _server, mut peer) = pair(30_000).await;
+        let (set, get) = (client.set("/a", "").send(), client.get("/a").send());
+        for _ in 0..2 {
+            let request = soon(peer.real_request()).await.unwrap();
+            peer.reply(request.xid, 1, code, None).await;
+        }
+        let error = soon(set).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+        assert!(soon(get).await.is_err(), "asked again and again");
+    }
+}
+
+/// A server without a quorum cannot end a session.
+#[tokio::test]
+async fn a_close_that_is_refused_is_no_close() {
+    const NOT_READ_ONLY: i32 = -119;
+    let (client, server, mut peer) = pair(30_000).await;
+    let closing = tokio::spawn(client.close());
+    let request = soon(peer.real_request()).await.unwrap();
+    assert!(request.is(OpCode::CloseSession));
+    peer.reply(request.xid, 1, NOT_READ_ONLY, None).await;
+    let mut again = soon(server.accept_session(7, 30_000)).await;
+    let request = soon(again.real_request()).await.unwrap();
+    assert!(request.is(OpCode::CloseSession), "asked again");
+    drop((server, again));
+    let error = soon(closing).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+}
+
+/// One that is no server of ours must not be able to end the client.
+#[tokio::test]
+async fn a_server_that_speaks_sasl_badly_is_passed_over() {
+    let server = FakeServer::bind().await;
+    let client = builder(&server.connect_string()).sasl_digest_md5("u", "p");
+    let client = client.start().unwrap();
+    for _ in 0..2 {
+        let mut peer = soon(server.accept_session(7, 30_000)).await;
+        let request = soon(peer.request()).await.unwrap();
+        assert!(request.is(OpCode::Sasl));
+        let nonsense = Reply::Sasl(SaslToken(Some(b"nonsense")));
+        peer.reply(request.xid, 1, 0, Some(&nonsense)).await;
+    }
+    assert_eq!(client.state(), SessionState::Connecting);
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 use super::kind::{Kind, WireKind, full_path};
 use super::parents::{self, Parents};
 use super::{Packing, sent_when_awaited};
-use crate::call::{Call, Operation, Repeat, Retries};
+use crate::call::{Call, Operation, Repeat, Retries, is_final};
 use crate::client::Client;
 use crate::compress::Compression;
 use crate::error::{Error, Outcome, Reason, Result};
@@ -432,5 +432,5 @@ impl Creation {
 
 /// No answer came, and there is time to look.
 fn is_unknown_but_not_late(error: &Error) -> bool {
-    matches!(error, Error::Unknown { reason, .. } if *reason != Reason::TimedOut)
+    matches!(error, Error::Unknown { reason, .. } if !is_final(reason))
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{SaslLogin, SessionInfo, Settings};
 use crate::hosts::HostPort;
-use crate::sasl::DigestMd5;
+use crate::sasl::{DigestMd5, SaslError};
 use crate::transport::Socket;
 
 /// A server that answered the handshake.
@@ -126,6 +126,8 @@ pub(super) async fn dial(
 async fn authenticate(connected: &mut Connected, login: &SaslLogin) -> Result<(), DialError> {
     let refused = |text: String| DialError::AuthFailed(format!("SASL: {text}"));
     let failed = |error: std::io::Error| DialError::Failed(format!("SASL: {error}"));
+    // One that speaks it badly, or does not know the password itself, says nothing about the others.
+    let odd = |text: String| DialError::Failed(format!("SASL: {text}"));
     let mut mechanism = DigestMd5::new(login.user.as_str(), login.password.as_str());
     let mut token = DigestMd5::FIRST_TOKEN.to_vec();
     loop {
@@ -140,18 +142,19 @@ async fn authenticate(connected: &mut Connected, login: &SaslLogin) -> Result<()
             .await
             .map_err(failed)?;
         let (header, body) =
-            ReplyHeader::decode(&payload).map_err(|error| refused(error.to_string()))?;
+            ReplyHeader::decode(&payload).map_err(|error| odd(error.to_string()))?;
         if header.err != 0 {
             let code = ErrorCode::from_code(header.err).map_or("refused", ErrorCode::name);
             return Err(refused(format!("{code} at {}", connected.server)));
         }
         let Ok(Reply::Sasl(SaslToken(challenge))) = Reply::decode(OpCode::Sasl, body) else {
-            return Err(refused("the answer cannot be read".to_owned()));
+            return Err(odd("the answer cannot be read".to_owned()));
         };
         match mechanism.step(challenge.unwrap_or_default()) {
             Ok(Some(next)) => token = next,
             Ok(None) => return Ok(()),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error @ SaslError::NotOffered) => return Err(refused(error.to_string())),
+            Err(error) => return Err(odd(error.to_string())),
         }
     }
 }

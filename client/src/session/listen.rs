@@ -163,6 +163,14 @@ impl Driver {
                 let text = "the session has moved to another connection".to_owned();
                 Some(End::Disconnected(text))
             }
+            // A server without a quorum ends no session but one of its own making.
+            _ if is_closed
+                && (header.err != 0 || (wire.is_read_only && self.attached.is_some())) =>
+            {
+                Some(End::Disconnected(
+                    "the server did not close the session".to_owned(),
+                ))
+            }
             _ => is_closed.then_some(End::Closed(Reason::Closed)),
         }
     }
