@@ -24,6 +24,9 @@ use crate::transport::tls::TlsOptions;
 const RETRY_BASE: Duration = Duration::from_millis(20);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 
+/// Nobody waits longer for a close, and no clock runs over.
+const CLOSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Describes a [`Client`]; every setting has a default that works.
 #[derive(Debug)]
 #[must_use = "nothing happens before `connect`"]
@@ -296,7 +299,7 @@ impl ClientBuilder {
             waiting_bytes_max: self.waiting_bytes_max,
             request_bytes_max: self.request_bytes_max,
             reply_bytes_max: self.reply_bytes_max,
-            close_timeout: self.close_timeout,
+            close_timeout: self.close_timeout.min(CLOSE_MAX),
         });
         let tasks = TaskTracker::new();
         spawn(&session, &tasks);

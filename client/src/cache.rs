@@ -40,6 +40,8 @@ const EVENTS_MAX: usize = 1024;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How far the re-reads of many clients are spread after a disconnect.
 const JITTER: Duration = Duration::from_millis(250);
+/// And at most.
+const JITTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Client {
     /// Describes a cache of one znode. It need not exist.
@@ -193,7 +195,7 @@ impl<C: From<Cache>> CacheBuilder<C> {
 
     /// Over which time the re-reads of many clients are spread after a disconnect. 250 ms.
     pub fn jitter(mut self, time: Duration) -> Self {
-        self.options.jitter = time;
+        self.options.jitter = time.min(JITTER_MAX);
         self
     }
 

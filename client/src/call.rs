@@ -90,7 +90,8 @@ impl Operation {
             path: path.to_owned(),
             repeat,
             started,
-            deadline: client.operation_timeout().map(|time| started + time),
+            // A time without end is no limit.
+            deadline: (client.operation_timeout()).and_then(|time| started.checked_add(time)),
             generation: client.bound_generation(),
             is_pinned: client.is_pinned(),
         }
@@ -99,7 +100,7 @@ impl Operation {
     /// Overrides the client's time limit.
     pub(crate) fn within(mut self, time: Option<Duration>) -> Operation {
         if let Some(time) = time {
-            self.deadline = Some(self.started + time);
+            self.deadline = self.started.checked_add(time);
         }
         self
     }
@@ -227,29 +228,39 @@ impl Operation {
 
     /// The last attempt did not happen, and that says nothing about an earlier one.
     pub(crate) fn still_in_doubt(&self, error: Error, in_doubt: bool) -> Error {
-        match (in_doubt, error) {
-            (true, Error::DidNotHappen { reason, context }) => Error::Unknown { reason, context },
-            (
-                true,
-                Error::SessionGone {
-                    reason, context, ..
-                },
-            ) => Error::SessionGone {
+        match error {
+            error if !in_doubt => error,
+            Error::DidNotHappen { reason, context }
+            | Error::NotAllowed { reason, context }
+            | Error::BadArgument { reason, context } => Error::Unknown { reason, context },
+            Error::SessionGone {
+                reason, context, ..
+            } => Error::SessionGone {
                 reason,
                 outcome: Outcome::Unknown,
                 context,
             },
-            (_, error) => error,
+            error => error,
         }
     }
 
-    /// Asks something that may be asked twice, until there is an answer.
+    /// Asks something that changes nothing, until there is an answer.
     pub(crate) async fn ask_freely(&self, request: &Request<'_>) -> Result<Response> {
+        self.repeat_freely(request).await.0
+    }
+
+    /// Writes something that may be written twice, until there is an answer.
+    pub(crate) async fn write_freely(&self, request: &Request<'_>) -> Result<Response> {
+        let (answer, in_doubt) = self.repeat_freely(request).await;
+        answer.map_err(|error| self.still_in_doubt(error, in_doubt))
+    }
+
+    async fn repeat_freely(&self, request: &Request<'_>) -> (Result<Response>, bool) {
         let mut operation = self.clone();
         operation.repeat = Repeat::Freely;
         let first = operation.submit(request, None, None);
         let again = |operation: &Operation| operation.submit(request, None, None);
-        attempts(&operation, first, again).await.0
+        attempts(&operation, first, again).await
     }
 
     /// Whether this error allows for another attempt.
@@ -274,9 +285,11 @@ impl Retries {
         let Some(pause) = run.next_delay(operation.started.elapsed()) else {
             return Err(error);
         };
+        // Policies are anybody's: a pause may be longer than there is time.
+        let until = Instant::now().checked_add(pause);
         if operation
             .deadline
-            .is_some_and(|deadline| Instant::now() + pause >= deadline)
+            .is_some_and(|deadline| until.is_none_or(|until| until >= deadline))
         {
             return Err(error);
         }

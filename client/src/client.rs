@@ -320,7 +320,7 @@ impl Client {
     /// [`Error::Unknown`] if no answer came: the session then ends by its timeout.
     ///
     /// # Cancel safety
-    /// The close goes on when the future is dropped.
+    /// Once polled, the close goes on when the future is dropped.
     pub async fn close(self) -> Result<()> {
         let started = Instant::now();
         self.inner.is_closed.store(true, Ordering::Release);

@@ -314,12 +314,17 @@ impl<T> Follower<T> {
             self.watch = None;
             fired?;
         }
-        let generation = self.client.bound_generation();
+        // Sync and reads in one session: what was synced says nothing about the next one.
+        let client = match self.client.is_pinned() {
+            true => self.client.clone(),
+            false => self.client.pinned(),
+        };
+        let generation = client.bound_generation();
         if self.shown.is_some() && generation != self.generation {
             // A session never reads backwards; the next one may, at a server that lags.
-            self.client.sync(&self.path).await?;
+            client.sync(&self.path).await?;
         }
-        let (state, watch) = (self.look)(self.client.clone(), self.path.clone()).await?;
+        let (state, watch) = (self.look)(client, self.path.clone()).await?;
         self.watch = Some(watch);
         self.generation = generation;
         let mark = state.as_ref().map(self.mark);

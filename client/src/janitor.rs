@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use futures::future::{Either, pending};
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use quorate_proto::request::PathVersion;
+use quorate_proto::request::{PathVersion, PathWatch};
 use quorate_proto::{ErrorCode, OpCode, Reply, Request, Stat, Version};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -45,6 +45,8 @@ pub(crate) enum Job {
         /// The server's path.
         path: Arc<str>,
         version: Version,
+        /// The transaction that created it, where that is known: a name can come again.
+        czxid: Option<i64>,
         /// The session that it belongs to, if only that one may do it.
         generation: Option<u64>,
     },
@@ -197,8 +199,13 @@ impl Janitor {
             Job::Delete {
                 path,
                 version,
+                czxid,
                 generation,
-            } => self.delete(path, *version, *generation).await,
+            } => match self.is_another(path, *czxid, *generation).await {
+                Ok(true) => Ok(()),
+                Ok(false) => self.delete(path, *version, *generation).await,
+                Err(error) => Err(error),
+            },
             Job::Undo {
                 protected,
                 generation,
@@ -236,6 +243,29 @@ impl Janitor {
         }
     }
 
+    /// Whether what stands at a path is not what was to be deleted.
+    async fn is_another(
+        &self,
+        path: &str,
+        czxid: Option<i64>,
+        generation: Option<u64>,
+    ) -> Result<bool, FindError> {
+        let Some(czxid) = czxid else { return Ok(false) };
+        let request = PathWatch {
+            path: path.into(),
+            watch: false,
+        };
+        match ask(&self.session, generation, &Request::Exists(request)).await {
+            Ok(response) => match Reply::decode(OpCode::Exists, &response.body) {
+                Ok(Reply::Stat(stat)) => Ok(stat.czxid != czxid),
+                _ => Err(FindError::Unreadable),
+            },
+            // A server that lags may not know it yet: the delete itself is judged by the leader.
+            Err(FindError::Refused { code, .. }) if code == ErrorCode::NoNode.code() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn delete(
         &self,
         path: &str,
@@ -264,10 +294,12 @@ impl Janitor {
             if response.err != 0 {
                 return;
             }
-            if let Ok(Reply::PathStat(path, Stat { .. })) = Reply::decode(op, &response.body) {
+            if let Ok(Reply::PathStat(path, Stat { czxid, .. })) = Reply::decode(op, &response.body)
+            {
                 expected.0.push(Job::Delete {
                     path: (&*path).into(),
                     version: Version::ANY,
+                    czxid: Some(czxid),
                     generation: is_ephemeral.then_some(response.generation),
                 });
             }

@@ -244,3 +244,55 @@ async fn what_an_overloaded_server_did_not_do_is_repeated() {
     assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
     assert_eq!(scene.data().await, "1");
 }
+
+/// Whether an earlier attempt took effect is not answered by the refusal of a look or of a later
+/// attempt.
+#[tokio::test]
+async fn a_refusal_says_nothing_about_an_attempt_before_it() {
+    let no_auth = Fault::Refuse(ErrorCode::NoAuth);
+    let scene = start().await;
+    scene.proxy.lose(OpCode::Create2, Fault::CutAfter);
+    scene.proxy.lose(OpCode::GetData, no_auth);
+    let create = scene.client.create("/b", "x").idempotent();
+    let error = timeout(PATIENCE, create).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert!(scene.witness.exists("/b").await.unwrap().is_some());
+
+    scene.proxy.lose(OpCode::SetData, Fault::CutAfter);
+    scene.proxy.lose(OpCode::GetData, no_auth);
+    let set = scene.client.set("/a", "1").version(0).idempotent();
+    let error = timeout(PATIENCE, set).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(scene.data().await, "1");
+
+    scene.proxy.lose(OpCode::SetData, Fault::CutAfter);
+    scene.proxy.lose(OpCode::SetData, no_auth);
+    let set = scene.client.set("/a", "2").idempotent();
+    let error = timeout(PATIENCE, set).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(error.code(), Some(ErrorCode::NoAuth));
+    assert_eq!(scene.data().await, "2");
+
+    scene.proxy.lose(OpCode::Delete, Fault::CutAfter);
+    scene.proxy.lose(OpCode::Delete, no_auth);
+    let delete = scene.client.delete_recursive("/a");
+    let error = timeout(PATIENCE, delete).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(scene.witness.exists("/a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_idempotent_create_that_was_written_over_cannot_tell() {
+    let scene = start().await;
+    scene.proxy.lose(OpCode::Create2, Fault::CutAfter);
+    scene.proxy.open(false);
+    let call = scene.client.create("/b", "x").idempotent().send();
+    let mut status = scene.client.status();
+    let wait = status.wait_for(|now| !now.state.is_connected());
+    timeout(PATIENCE, wait).await.unwrap().unwrap();
+    scene.witness.set("/b", "y").await.unwrap();
+    scene.proxy.open(true);
+    let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
+    assert!(error.is_node_exists());
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+}

@@ -20,6 +20,7 @@ use quorate_client::{Client, CreatorAllAcl, Outcome, Reason, SessionState, TlsOp
 use quorate_server::config::SaslUser;
 use quorate_server::testing::TestServer;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::fake::FakeServer;
 use support::proxy::Proxy;
 use support::{builder, soon, state_is};
 use tokio::net::{TcpListener, TcpStream};
@@ -153,6 +154,29 @@ async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
     let them = stranger.sign("client");
     let foreign = refused(options().client_pem(them.chain, them.key)).await;
     assert!(matches!(foreign.reason(), Reason::NoServer(_)), "{foreign}");
+}
+
+/// What TLS keeps back must not be waited for: nothing would be read and no time would pass.
+#[tokio::test]
+async fn a_server_that_reads_nothing_through_tls_is_left_in_time() {
+    let authority = Authority::new();
+    let server = FakeServer::bind().await;
+    let relay = authority.relay(server.connect_string().parse().unwrap());
+    let relay = relay.await.to_string();
+    let me = authority.sign("client");
+    let options = TlsOptions::new()
+        .ca_pem(authority.pem.clone())
+        .client_pem(me.chain, me.key);
+    let client = builder(&relay).tls(options).connect();
+    let (client, _peer) = tokio::join!(client, server.accept_session(7, 2_000));
+    let client = client.unwrap();
+    let mut calls = Vec::new();
+    // Small, so that each fits into what TLS keeps when the socket takes nothing any more.
+    for _ in 0..6_000 {
+        calls.push(client.set("/a", vec![7; 8 * 1024]).send());
+        tokio::task::yield_now().await;
+    }
+    state_is(&client, SessionState::Suspended).await;
 }
 
 #[tokio::test]

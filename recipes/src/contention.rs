@@ -11,11 +11,16 @@
 //! that shows our znode was answered while our session lived. **Fair**, because the order is the
 //! server's. **Quiet**, because each waits for the deletion of one other znode.
 
-use bytes::Bytes;
-use quorate_client::{Client, Context, Error, Reason, Result, SessionId, Watch};
+mod contender;
+mod standing;
 
-use crate::fencing::FencingToken;
-use crate::naming::{Layout, Naming};
+use bytes::Bytes;
+use quorate_client::{Client, Result};
+
+use crate::naming::{self, Layout, Naming};
+
+pub use contender::Contender;
+pub use standing::{Contestant, Standing};
 
 /// A directory that contenders enter.
 #[derive(Clone, Debug)]
@@ -70,6 +75,27 @@ impl Contention {
         &self.directory
     }
 
+    /// How contenders are named.
+    #[must_use]
+    pub const fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// The same directory, seen through another client.
+    pub(crate) fn in_session_of(&self, client: &Client) -> Contention {
+        Contention {
+            client: client.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// A contender in the session of another, under a name without a number, which is yet to be
+    /// made.
+    pub(crate) fn plain(&self, session: &Contender, name: &str) -> Contender {
+        let path = self.path_of(name);
+        session.beside_in(self.in_session_of(session.client()), path)
+    }
+
     /// Enters: makes our znode, with this data, behind all who entered before.
     ///
     /// One request, two more if the directory does not exist.
@@ -97,16 +123,45 @@ impl Contention {
             Layout::Curator => create.protected(),
         }
         .await?;
-        Ok(Contender {
-            session: SessionId(created.stat.ephemeral_owner),
-            token: FencingToken::from(created.stat.czxid),
-            contention: Contention {
-                client,
-                ..self.clone()
-            },
-            path: created.path,
-            is_ours: true,
-        })
+        let contention = Contention {
+            client,
+            ..self.clone()
+        };
+        Ok(Contender::new(contention, created.path, created.stat))
+    }
+
+    /// Takes up a znode that this session made before: in an earlier process, whose session this
+    /// client has resumed. The first in order, if there are several.
+    ///
+    /// A listing, and one read for each contender in front.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time: nothing is taken up then, and nothing is deleted.
+    pub async fn resume(&self) -> Result<Option<Contender>> {
+        let contention = Contention {
+            client: self.client.pinned(),
+            ..self.clone()
+        };
+        let (entries, _) = contention.entries().await?;
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.tag == self.naming.tag())
+        {
+            let path = contention.path_of(&entry.name);
+            let node = match contention.client.get(&path).await {
+                Ok(node) => node,
+                Err(error) if error.is_no_node() => continue,
+                Err(error) => return Err(error),
+            };
+            let owner = contention.client.session_id().map(|session| session.0);
+            if owner == Some(node.stat.ephemeral_owner) {
+                return Ok(Some(Contender::new(contention, path, node.stat)));
+            }
+        }
+        Ok(None)
     }
 
     /// Lists who takes part, the first first, and who does not.
@@ -130,6 +185,7 @@ impl Contention {
         format!("{}/{name}", self.directory.trim_end_matches('/'))
     }
 
+    /// The names, with what they mean here, in their order.
     fn sort(&self, names: Vec<String>) -> (Vec<Entry>, Vec<String>) {
         let mut entries = Vec::with_capacity(names.len());
         let mut foreign = Vec::new();
@@ -147,168 +203,13 @@ impl Contention {
                 None => foreign.push(name),
             }
         }
-        // By distance, as `Sequence`; names make the order of equal numbers the same for all.
+        let has_wrapped = naming::has_wrapped(entries.iter().map(|entry| entry.sequence));
+        // Names make the order of equal numbers the same for all.
         entries.sort_by(|a, b| {
-            0.cmp(&b.sequence.wrapping_sub(a.sequence))
+            naming::rank(a.sequence, has_wrapped)
+                .cmp(&naming::rank(b.sequence, has_wrapped))
                 .then_with(|| a.name.cmp(&b.name))
         });
         (entries, foreign)
-    }
-}
-
-/// Our znode in the directory. Dropping it deletes the znode in the background.
-#[derive(Debug)]
-#[must_use = "a dropped contender leaves the directory"]
-pub struct Contender {
-    /// With a client that works in our session and no other.
-    contention: Contention,
-    session: SessionId,
-    token: FencingToken,
-    path: String,
-    /// Nobody has deleted it yet on our behalf.
-    is_ours: bool,
-}
-
-impl Contender {
-    /// Our znode's path.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// Our znode's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// The number that orders us against all who hold before or after us.
-    #[must_use]
-    pub const fn token(&self) -> FencingToken {
-        self.token
-    }
-
-    /// The session that owns our znode.
-    #[must_use]
-    pub const fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// A client that works in our session and in no other.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.contention.client
-    }
-
-    /// Lists the directory and finds our place. One request.
-    ///
-    /// # Errors
-    /// [`Error::SessionGone`] with [`Reason::NotOurs`] if our znode is gone: somebody deleted it.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time.
-    pub async fn place(&self) -> Result<Place> {
-        let (entries, foreign) = self.contention.entries().await?;
-        let own = entries.iter().position(|entry| entry.name == self.name());
-        match own {
-            Some(own) => Ok(Place {
-                entries,
-                own,
-                foreign,
-            }),
-            None => Err(self.gone()),
-        }
-    }
-
-    /// Waits until it is our turn: until `blocker` finds none among the entries that we must wait
-    /// for. It gets all entries and our index, and gives the index of the one whose deletion can
-    /// let us proceed.
-    ///
-    /// A listing and one watch for each time that somebody in front of us leaves.
-    ///
-    /// # Errors
-    /// [`Error::SessionGone`] when the session ends, or our znode was deleted by somebody.
-    ///
-    /// # Cancel safety
-    /// May be dropped and called again: our place is kept.
-    pub async fn wait(&self, blocker: impl Fn(&[Entry], usize) -> Option<usize>) -> Result<Place> {
-        loop {
-            let place = match self.place().await {
-                Ok(place) => place,
-                Err(error) if self.may_go_on(&error) => {
-                    self.client().connected().await?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let Some(ahead) = blocker(&place.entries, place.own) else {
-                return Ok(place);
-            };
-            let Some(ahead) = place.entries.get(ahead) else {
-                return Ok(place);
-            };
-            let path = self.contention.path_of(&ahead.name);
-            // By getData: it arms no watch if the znode is already gone.
-            match self.client().get(&path).watch().await {
-                Ok((_, watch)) => drop(watch.await?),
-                Err(error) if error.is_no_node() => {}
-                Err(error) if self.may_go_on(&error) => self.client().connected().await?,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Whether an error of a read only means that the connection is away.
-    fn may_go_on(&self, error: &Error) -> bool {
-        error.is_retryable() || matches!(error, Error::Unknown { .. })
-    }
-
-    /// A watch on our own znode: fires when somebody deletes it, or writes to it.
-    ///
-    /// # Errors
-    /// [`Error::SessionGone`] with [`Reason::NotOurs`] if it is gone already, or another's.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time.
-    pub async fn watch_own(&self) -> Result<(quorate_client::Node, Watch)> {
-        match self.client().get(&self.path).watch().await {
-            Ok((node, watch)) if node.stat.ephemeral_owner == self.session.0 => Ok((node, watch)),
-            Ok(_) => Err(self.gone()),
-            Err(error) if error.is_no_node() => Err(self.gone()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn gone(&self) -> Error {
-        let text = format!("{} is no longer there, or no longer ours", self.path);
-        Error::session_gone(
-            Reason::NotOurs(text),
-            Context::of("contend", &self.contention.directory),
-        )
-    }
-
-    /// Leaves the directory, and waits until it is done.
-    ///
-    /// # Errors
-    /// If the outcome stays unknown; the deletion goes on in the background then.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time: the deletion goes on in the background.
-    pub async fn leave(mut self) -> Result<()> {
-        let delete = self.client().delete(&self.path).guaranteed().send();
-        // From here on the guaranteed delete answers for it.
-        self.is_ours = false;
-        match delete.await {
-            Err(error) if error.is_no_node() => Ok(()),
-            result => result,
-        }
-    }
-}
-
-impl Drop for Contender {
-    fn drop(&mut self) {
-        if self.is_ours {
-            self.client().delete(&self.path).in_background();
-        }
     }
 }

@@ -16,15 +16,18 @@
 
 mod contention;
 pub mod counter;
+pub mod election;
 mod fencing;
 mod hold;
 pub mod ids;
 pub mod lease;
 pub mod lock;
+mod lost;
 mod naming;
 pub mod queue;
 
-pub use contention::{Contender, Contention, Entry, Place};
+pub use contention::{Contender, Contention, Contestant, Entry, Place, Standing};
 pub use fencing::FencingToken;
+pub use lost::Lost;
 pub use naming::{Layout, Naming, Sequence};
 pub use quorate_client::{self as client, Client, Error, Result};

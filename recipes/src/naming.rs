@@ -1,7 +1,5 @@
 //! How contenders are named, and in which order they stand.
 
-use std::cmp::Ordering;
-
 /// Whose znodes a recipe writes and reads.
 ///
 /// Processes exclude each other only if they agree on it: stock kazoo locks and Curator locks on
@@ -63,8 +61,8 @@ impl Naming {
 
 /// The number at the end of a sequential znode's name.
 ///
-/// The server's counter is a signed 32-bit number: behind 2147483647 comes -2147483648. So numbers
-/// are compared by their distance, which orders all that can stand in one directory at a time.
+/// The server's counter is a signed 32-bit number: behind 2147483647 comes -2147483648. So what
+/// comes first is known only among the numbers of one directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sequence<'n> {
     number: i32,
@@ -96,15 +94,41 @@ impl<'n> Sequence<'n> {
     }
 }
 
-impl PartialOrd for Sequence<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+/// A prefix that nobody else has, for a znode that is made under a name without a number.
+pub(crate) fn new_protection(layout: Layout) -> String {
+    // A random UUID: version 4, variant 1.
+    let bits = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    match layout {
+        Layout::Kazoo => hex,
+        Layout::Curator => {
+            let mut uuid = hex;
+            for dash in [20, 16, 12, 8] {
+                uuid.insert(dash, '-');
+            }
+            format!("_c_{uuid}-")
+        }
     }
 }
 
-impl Ord for Sequence<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        0.cmp(&other.number.wrapping_sub(self.number))
+/// Whether the numbers in one directory stand around the end of the counter: some shortly before
+/// 2147483647 and some shortly behind -2147483648.
+pub(crate) fn has_wrapped(numbers: impl Iterator<Item = i32>) -> bool {
+    const NEAR_THE_END: i32 = 1 << 30;
+    let (mut high, mut low) = (false, false);
+    for number in numbers {
+        high |= number >= NEAR_THE_END;
+        low |= number < -NEAR_THE_END;
+    }
+    high && low
+}
+
+/// Where a number stands among those of its directory: a total order, whatever names anybody has
+/// made up.
+pub(crate) fn rank(number: i32, has_wrapped: bool) -> i64 {
+    match has_wrapped {
+        true => i64::from(number.cast_unsigned()),
+        false => i64::from(number),
     }
 }
 
@@ -138,10 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn a_new_protection_has_the_form_that_its_layout_reads() {
+        let prefix = new_protection(Layout::Curator);
+        let uuid = prefix.strip_prefix("_c_").unwrap();
+        let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12, 0]);
+        assert_eq!(uuid.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&uuid.as_bytes()[19]));
+        assert_eq!(new_protection(Layout::Kazoo).len(), 32);
+    }
+
+    #[test]
     fn the_order_goes_on_behind_the_largest_number() {
-        let last = Sequence::parse("2147483647").unwrap();
-        let next = Sequence::parse("-2147483648").unwrap();
-        assert!(last < next);
-        assert!(Sequence::parse("0000000001").unwrap() < Sequence::parse("0000000002").unwrap());
+        let sorted = |mut numbers: Vec<i32>| {
+            let has_wrapped = has_wrapped(numbers.iter().copied());
+            numbers.sort_by_key(|&number| rank(number, has_wrapped));
+            numbers
+        };
+        assert_eq!(sorted(vec![i32::MIN, i32::MAX]), [i32::MAX, i32::MIN]);
+        assert_eq!(sorted(vec![2, 1, 0]), [0, 1, 2]);
+        assert_eq!(sorted(vec![0, -1]), [-1, 0]);
+        // Made-up names are put in some order, the same for all.
+        assert_eq!(sorted(vec![i32::MIN, 0, i32::MAX]), [0, i32::MAX, i32::MIN]);
     }
 }

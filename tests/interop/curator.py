@@ -11,18 +11,19 @@ import sys
 
 import harness
 
-SOURCE = harness.HERE / "java" / "curator" / "src" / "CuratorProgram.java"
+SOURCES = sorted((harness.HERE / "java" / "curator" / "src").glob("*.java"))
 TIMEOUT_S = 600
 
 
 def compiled():
-    """The directory with the program's classes."""
+    """The directory with the programs' classes."""
     classes = harness.cache() / "curator-classes"
-    built = classes / "CuratorProgram.class"
-    if not built.exists() or built.stat().st_mtime < SOURCE.stat().st_mtime:
-        classes.mkdir(exist_ok=True)
-        subprocess.run(["javac", "-nowarn", "-cp", harness.classpath("curator"), "-d",
-                        str(classes), str(SOURCE)], check=True)
+    for source in SOURCES:
+        built = classes / f"{source.stem}.class"
+        if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+            classes.mkdir(exist_ok=True)
+            subprocess.run(["javac", "-nowarn", "-cp", harness.classpath("curator"), "-d",
+                            str(classes), str(source)], check=True)
     return classes
 
 

@@ -1,9 +1,9 @@
 """Launches the servers that the interop checks run against.
 
 `launch(kind, **settings)` starts one on a free loopback port with a scratch directory and waits
-until it serves. `kind` is `zookeeper` (the real one, from the cache that setup.sh fills) or
-`quorate:<path of the binary>`. Both read the same zoo.cfg, so a difference in what they answer
-is not one in what they were told.
+until it serves. `kind` is `zookeeper` (the real one, from the cache that setup.sh fills),
+`zookeeper-3.5` (an old one) or `quorate:<path of the binary>`. All read the same zoo.cfg, so a
+difference in what they answer is not one in what they were told.
 """
 
 import atexit
@@ -26,6 +26,9 @@ ROOT = HERE.parent.parent
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 # Users of SASL DIGEST-MD5 in the JAAS file.
 SASL_USERS = {"bob": "bobsecret", "super": "adminsecret", "jaasuser": "jaas_password"}
+
+# Where setup.sh puts the real servers, by kind.
+JARS = {"zookeeper": "lib", "zookeeper-3.5": "lib-3.5"}
 
 JAVA_OPTIONS = ["-Xms64m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                 "-Xshare:auto"]
@@ -119,13 +122,14 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     def command(self):
-        if self.kind == "zookeeper":
+        if self.kind in JARS:
             options = []
             if self.sasl:
                 options.append(f"-Djava.security.auth.login.config={self.jaas_path}")
             options += [f"-Dznode.container.checkIntervalMs={self.reaper_ms}",
                         "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-            return ["java", *JAVA_OPTIONS, *options, "-cp", classpath(),
+            return ["java", *JAVA_OPTIONS, *options, "-cp",
+                    classpath(JARS[self.kind]),
                     "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(self.config_path)]
         if self.kind.startswith("quorate:"):
             return [self.kind.split(":", 1)[1], "server", "--config", str(self.config_path)]
@@ -133,7 +137,7 @@ class Server:
 
     def environment(self):
         env = dict(os.environ)
-        if self.sasl and self.kind != "zookeeper":
+        if self.sasl and self.kind not in JARS:
             # Where zkServer.sh users put it; our server reads JVM options from there.
             env["SERVER_JVMFLAGS"] = f"-Djava.security.auth.login.config={self.jaas_path}"
         return env

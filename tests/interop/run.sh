@@ -60,6 +60,7 @@ area() { # name command...
 }
 
 area conformance "$python" conformance.py --kind "$kind"
+area rust-client "$python" rust_client.py --kind "$kind"
 area kazoo "$python" kazoo_program.py --kind "$kind"
 area zkcli "$python" zkcli.py --kind "$kind"
 area c-client "$python" c_client.py --kind "$kind"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the foreign software that the interop checks run: Apache ZooKeeper (the server to
-# compare with, its Java client and zkCli), Apache Curator, kazoo with its test suite, and the
+# compare with, its Java client and zkCli; 3.5 besides), Apache Curator, kazoo with its test suite, and the
 # C client. Everything lands in one cache directory; a second run does nothing.
 #
 #   QUORATE_INTEROP_CACHE   where to put it (default: target/interop of the repository)
@@ -70,6 +70,7 @@ c_client() {
 }
 
 jars zookeeper "$here/java/zookeeper/pom.xml" "$cache/lib"
+jars zookeeper-3.5 "$here/java/zookeeper-3.5/pom.xml" "$cache/lib-3.5"
 jars curator "$here/java/curator/pom.xml" "$cache/curator"
 python_tools
 c_client

@@ -312,7 +312,8 @@ impl Creation {
                 (Some(ErrorCode::NoNode), Some(parents)) => {
                     // The first time is the usual way; later somebody deletes what we make.
                     if parents_made {
-                        retries.pause(&self.operation, error).await?;
+                        let still = |error| self.operation.still_in_doubt(error, in_doubt);
+                        retries.pause(&self.operation, error).await.map_err(still)?;
                     }
                     parents_made = true;
                     attempt = match self.make_parents(parents).await {
@@ -409,9 +410,11 @@ impl Creation {
 
     async fn assume_mine_if_equal(&self, exists: Error) -> Result<Created> {
         let path: Arc<str> = self.full.as_str().into();
-        let Some((node, session)) = super::get::read_now(&self.operation, &path).await? else {
+        let still = |error| self.operation.still_in_doubt(error, true);
+        let found = super::get::read_now(&self.operation, &path).await;
+        let Some((node, session)) = found.map_err(still)? else {
             // Deleted meanwhile: whether it was ours nobody can tell.
-            return Err(self.operation.still_in_doubt(exists, true));
+            return Err(still(exists));
         };
         let owner = if self.kind.is_ephemeral { session.0 } else { 0 };
         let is_equal =
@@ -421,7 +424,8 @@ impl Creation {
                 path: self.operation.client.root.strip(&path).to_owned(),
                 stat: node.stat,
             }),
-            false => Err(exists),
+            // Another's, or ours with what others wrote since: nobody can tell.
+            false => Err(still(exists)),
         }
     }
 }

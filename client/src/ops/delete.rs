@@ -100,6 +100,7 @@ impl Delete {
             let job = Job::Delete {
                 path: path.clone(),
                 version,
+                czxid: None,
                 generation: operation.is_pinned.then_some(operation.generation),
             };
             Owed::new(operation.client.janitor(), job)

@@ -56,7 +56,8 @@ impl Client {
 #[non_exhaustive]
 pub enum OpResult {
     /// Created, with its `Stat` as of this operation. Servers before 3.7.2, 3.8.2 and 3.9 give a
-    /// wrong `Stat` here (ZOOKEEPER-4026).
+    /// wrong `Stat` here (ZOOKEEPER-4026), and 3.5 none: what is known without one then stands in
+    /// it, and its times are 0.
     Created(Created),
     /// Deleted.
     Deleted,
@@ -327,6 +328,16 @@ fn results(operation: &Operation, paths: &[String], response: Response) -> Resul
         MultiResult::Create2 { path, stat } => Some(OpResult::Created(Created {
             path: strip(path),
             stat: *stat,
+        })),
+        // ZooKeeper 3.5 answers a create2 in a multi as a create.
+        MultiResult::Create { path } => Some(OpResult::Created(Created {
+            path: strip(path),
+            stat: Stat {
+                czxid: response.zxid.0,
+                mzxid: response.zxid.0,
+                pzxid: response.zxid.0,
+                ..Stat::default()
+            },
         })),
         MultiResult::Delete => Some(OpResult::Deleted),
         MultiResult::SetData(stat) => Some(OpResult::Set(*stat)),

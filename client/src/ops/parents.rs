@@ -66,5 +66,5 @@ async fn make_one(operation: &Operation, full: &str, parents: Parents) -> Result
     let acl = client.inner.acl.acl_for(below);
     let kind: WireKind = parents.kind().check().unwrap_or(WireKind::PERSISTENT);
     let request: Request<'_> = kind.request(full, &[], &acl);
-    operation.ask_freely(&request).await.map(drop)
+    operation.write_freely(&request).await.map(drop)
 }

@@ -122,7 +122,9 @@ async fn assume_mine_if_equal(
     version: Version,
     refused: Error,
 ) -> Result<Stat> {
-    match super::get::read_now(operation, path).await? {
+    let found = super::get::read_now(operation, path).await;
+    // That nothing could be read says nothing about the write.
+    match found.map_err(|error| operation.still_in_doubt(error, true))? {
         Some((node, _)) if node.stat.version == version.0.wrapping_add(1) && node.data == *data => {
             Ok(node.stat)
         }

@@ -4,7 +4,7 @@ use quorate_proto::path;
 
 use super::delete::{is_kept_by_the_system, was_not_empty};
 use super::parents::{self, Parents};
-use crate::call::{Call, Operation, Repeat, Retries, run};
+use crate::call::{Call, Operation, Repeat, Retries, attempts};
 use crate::client::Client;
 use crate::error::{Error, Reason, Result};
 
@@ -115,6 +115,11 @@ impl Client {
         let full = full.to_owned();
         let request = move |operation: &Operation| super::delete::submit(operation, &full);
         let first = request(&operation);
-        Call::new(run(operation, first, request, |_, _| Ok(())))
+        Call::new(async move {
+            let (answer, in_doubt) = attempts(&operation, first, request).await;
+            let result = answer.map_err(|error| operation.still_in_doubt(error, in_doubt));
+            operation.ended(result.as_ref().err());
+            result.map(drop)
+        })
     }
 }

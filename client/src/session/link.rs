@@ -39,7 +39,7 @@ pub(crate) struct Link {
     last_heard: Instant,
     /// Since when silence is suspected.
     doubted: Option<Instant>,
-    /// When something left whose reply proves the session.
+    /// When the last ping left, or what was answered by a proof of the session.
     last_proving: Instant,
     last_write: Instant,
 }
@@ -93,15 +93,25 @@ impl Link {
     }
 
     fn push(&mut self, open: Open) {
-        if proof_of(open.op) != Proof::Read {
-            self.last_proving = open.sent;
-        }
-        if proof_of(open.op) == Proof::Write {
-            self.last_write = open.sent;
-        }
         match open.xid {
             Xid::AUTH => self.auths.push_back(open),
             _ => self.open.push_back(open),
+        }
+    }
+
+    /// A write of the session task's own leaves, to prove the session.
+    pub(crate) fn proving(&mut self, now: Instant) {
+        self.last_write = now;
+    }
+
+    /// A reply has proven the session from when its request was sent. One that was refused without
+    /// having been judged proves nothing, so that sending it puts no ping off.
+    pub(crate) fn proven(&mut self, proof: Proof, sent: Instant) {
+        if proof != Proof::Read {
+            self.last_proving = self.last_proving.max(sent);
+        }
+        if proof == Proof::Write {
+            self.last_write = self.last_write.max(sent);
         }
     }
 
@@ -110,7 +120,7 @@ impl Link {
         self.pings.push_back(now);
     }
 
-    /// Something arrived.
+    /// Something arrived that answers us.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
         self.doubted = None;
@@ -239,6 +249,12 @@ mod tests {
         assert_eq!(link.ping_at(), start + T / 3);
         let write = start + T / 6;
         own(&mut link, OpCode::SetData, write);
+        assert_eq!(
+            link.ping_at(),
+            start + T / 3,
+            "nobody knows whether it will be judged"
+        );
+        link.proven(Proof::Write, write);
         assert_eq!(
             link.ping_at(),
             write + T / 3,

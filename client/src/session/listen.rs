@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::ending::End;
 use super::link::{Open, proof_of};
 use super::speak::kind_of;
-use super::task::{Driver, Wire};
+use super::task::{Driver, READ_CHUNK, Wire};
 use super::trust::Proof;
 use super::watches::{OneShot, Table};
 use super::{Arm, Response};
@@ -25,7 +25,6 @@ impl Driver {
     /// Handles every whole frame that has arrived.
     pub(super) fn take_in(&mut self, wire: &mut Wire) -> Option<End> {
         let now = Instant::now();
-        wire.link.heard(now);
         let limit = self.shared.settings.reply_bytes_max;
         loop {
             let len = match frame::split(&wire.input, limit) {
@@ -45,6 +44,10 @@ impl Driver {
                 return Some(end);
             }
         }
+        // A long reply is on its way.
+        if wire.input.len() >= READ_CHUNK {
+            wire.link.heard(now);
+        }
         if let Some(trust) = &self.trust {
             self.shared.set_trusted_until(trust.until());
         }
@@ -61,6 +64,8 @@ impl Driver {
         if header.xid == Xid::NOTIFICATION {
             return self.take_event(wire, header, &body);
         }
+        // Events answer nothing: a server that sends those alone has forgotten us.
+        wire.link.heard(now);
         match header.xid {
             Xid::PING => {
                 if let Some(sent) = wire.link.ping_answered() {
@@ -104,6 +109,7 @@ impl Driver {
             return Some(End::Disconnected(text));
         }
         if is_judged(header) {
+            wire.link.proven(proof_of(open.op), open.sent);
             self.proven(wire, proof_of(open.op), open.sent, now);
         }
         self.answer(wire, open, header, body, now)
@@ -142,6 +148,12 @@ impl Driver {
             return Some(End::Closed(Reason::AuthFailed(text)));
         }
         match ErrorCode::from_code(header.err) {
+            // It closes the connection behind such an answer. What waits to be sent must not be
+            // sent into that: nobody would know what became of it.
+            Some(ErrorCode::Unimplemented) if is_unknown_to_old_servers(open.op) => {
+                let text = format!("{} does not know {:?}", wire.server, open.op);
+                Some(End::Disconnected(text))
+            }
             // Said by the leader, from the moment that it ends the session.
             Some(ErrorCode::SessionExpired) => {
                 Some(End::Lost(Reason::SessionExpired(wire.info.id)))
@@ -234,6 +246,21 @@ impl Driver {
             trust.answered(proof, sent, now);
         }
     }
+}
+
+/// Whether this is an operation that came after ZooKeeper 3.5, and that no setting switches off: a
+/// server refuses it only because it has never heard of it.
+///
+/// Source: ZooKeeper, `UnimplementedRequestProcessor`.
+const fn is_unknown_to_old_servers(op: OpCode) -> bool {
+    matches!(
+        op,
+        OpCode::AddWatch
+            | OpCode::GetEphemerals
+            | OpCode::GetAllChildrenNumber
+            | OpCode::WhoAmI
+            | OpCode::MultiRead
+    )
 }
 
 /// Whether a reply shows that the request was taken to the leader and judged there.

@@ -94,6 +94,9 @@ impl std::fmt::Debug for SaslLogin {
     }
 }
 
+/// Room for a path of some length and a small value.
+const FRAME_BYTES_USUAL: usize = 256;
+
 /// A request as it is handed to the task.
 #[derive(Debug)]
 pub(crate) struct Submission {
@@ -110,7 +113,8 @@ pub(crate) struct Submission {
 
 impl Submission {
     pub(crate) fn new(request: &Request<'_>) -> Result<Submission, FrameError> {
-        let mut frame = BytesMut::new();
+        // Most requests fit, and are not moved while they are written.
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES_USUAL);
         request.write_frame(&mut frame, Xid(0))?;
         Ok(Submission {
             op: request.op(),
@@ -471,7 +475,13 @@ impl Session {
     }
 
     fn unwatch(&self, path: Arc<str>, table: Table, id: u64) {
-        self.queue.lock().unwatch.push((path, table, id));
+        let mut queue = self.queue.lock();
+        // Nothing is held any more, and nobody would take this out again.
+        if queue.over.is_some() {
+            return;
+        }
+        queue.unwatch.push((path, table, id));
+        drop(queue);
         self.wake.notify_one();
     }
 }
@@ -522,5 +532,21 @@ impl Drop for Unwatch {
             self.session
                 .unwatch(Arc::clone(&self.path), self.table, self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::client::Client;
+
+    #[tokio::test]
+    async fn behind_the_end_nothing_is_noted_that_nobody_would_take_out() {
+        let client = Client::builder("127.0.0.1:1").start().unwrap();
+        client.clone().close().await.unwrap();
+        for _ in 0..8 {
+            assert!(client.watch("/a").await.is_err());
+            assert!(client.get("/a").watch().await.is_err());
+        }
+        assert!(client.session().queue.lock().unwatch.is_empty());
     }
 }

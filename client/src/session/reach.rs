@@ -181,6 +181,8 @@ impl Driver {
         let unwatch = std::mem::take(&mut self.shared.queue.lock().unwatch);
         for (path, table, id) in unwatch {
             self.watches.forget(&path, table, id);
+            // On no server: there is nothing to take off.
+            self.watches.release(&path, table);
         }
     }
 }

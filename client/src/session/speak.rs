@@ -135,6 +135,7 @@ impl Driver {
                     .is_ok()
                 {
                     wire.link.opened_own(xid, OpCode::Delete, now);
+                    wire.link.proving(now);
                 }
             }
             next = next.min(wire.link.proof_at());

@@ -29,7 +29,9 @@ use crate::hosts::{HostPort, ServerList};
 use crate::transport::Socket;
 
 /// What is read at once.
-const READ_CHUNK: usize = 64 * 1024;
+pub(super) const READ_CHUNK: usize = 64 * 1024;
+/// With less room than this, more is made before a read.
+const READ_LEFT_MIN: usize = 4 * 1024;
 /// The longest pause before a dial.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
@@ -89,6 +91,12 @@ pub(super) struct Wire {
     pub(super) watches_resuming: usize,
     /// Removals of lasting watches that are not answered yet.
     pub(super) taking_off: VecDeque<(Xid, Arc<str>)>,
+}
+
+/// What the socket did.
+enum Moved {
+    In(std::io::Result<usize>),
+    Out(std::io::Result<usize>),
 }
 
 impl Driver {
@@ -158,6 +166,10 @@ impl Driver {
         tokio::pin!(search);
 
         let (mut reader, mut writer) = tokio::io::split(socket);
+        // One timer for the connection: deadlines move on with every reply, and a timer that goes
+        // off too early is set again at less cost than one that is made anew for every reply.
+        let alarm = sleep_until(Instant::now());
+        tokio::pin!(alarm);
         loop {
             if shared.abort.load(Ordering::Relaxed) {
                 return End::Closed(Reason::Closed);
@@ -166,28 +178,51 @@ impl Driver {
             self.take_off_watches(wire, now);
             self.fill_out(wire, now);
             let deadline = self.speak_on_time(wire, now);
+            if deadline < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
             let close_by = self.close_by();
             // A server without a quorum proves nothing: the session ends under its eyes.
             let give_up_at = self.give_up_at().filter(|_| is_read_only);
-            wire.input.reserve(READ_CHUNK);
-            tokio::select! {
-                biased;
-                read = reader.read_buf(&mut wire.input) => match read {
-                    Ok(0) => return End::Disconnected("the server closed the connection".to_owned()),
-                    Ok(_) => if let Some(end) = self.take_in(wire) { return end },
-                    Err(error) => return End::Disconnected(error.to_string()),
-                },
-                written = writer.write_buf(&mut wire.out), if !wire.out.is_empty() => {
-                    match written {
-                        Ok(0) => return End::Disconnected("nothing can be written".to_owned()),
-                        Ok(_) => {}
-                        Err(error) => return End::Disconnected(error.to_string()),
-                    }
-                    // TLS keeps what it was given until it is flushed or written to again.
-                    if wire.out.is_empty() && let Err(error) = writer.flush().await {
-                        return End::Disconnected(error.to_string());
+            // A server that never stops talking keeps the socket readable and the timers waiting.
+            if wire.link.is_silent(now) {
+                return End::Disconnected("the server says nothing".to_owned());
+            }
+            if close_by.is_some_and(|at| at <= now) {
+                return no_time_to_close();
+            }
+            if give_up_at.is_some_and(|at| at <= now) {
+                return End::Lost(Reason::SessionGivenUp(self.session_id()));
+            }
+            // Replies that somebody still holds keep the buffer: what is left of it is used up first.
+            if wire.input.capacity() - wire.input.len() < READ_LEFT_MIN {
+                wire.input.reserve(READ_CHUNK);
+            }
+            // What TLS keeps back is flushed by the next read. Waiting for that here would end only
+            // when a server reads.
+            let moved = async {
+                tokio::select! {
+                    read = reader.read_buf(&mut wire.input) => Moved::In(read),
+                    written = writer.write_buf(&mut wire.out), if !wire.out.is_empty() => {
+                        Moved::Out(written)
                     }
                 }
+            };
+            tokio::select! {
+                biased;
+                moved = moved => match moved {
+                    Moved::In(Ok(0)) => {
+                        return End::Disconnected("the server closed the connection".to_owned());
+                    }
+                    Moved::In(Ok(_)) => if let Some(end) = self.take_in(wire) { return end },
+                    Moved::Out(Ok(0)) => {
+                        return End::Disconnected("nothing can be written".to_owned());
+                    }
+                    Moved::Out(Ok(_)) => {}
+                    Moved::In(Err(error)) | Moved::Out(Err(error)) => {
+                        return End::Disconnected(error.to_string());
+                    }
+                },
                 () = shared.wake.notified() => {
                     let new_servers = shared.new_servers.lock().take();
                     if let Some(servers) = new_servers && !self.servers.replace(servers) {
@@ -202,11 +237,7 @@ impl Driver {
                     return End::Lost(Reason::SessionGivenUp(self.session_id()));
                 }
                 () = until(close_by) => return no_time_to_close(),
-                () = sleep_until(deadline) => {
-                    if wire.link.is_silent(Instant::now()) {
-                        return End::Disconnected("the server says nothing".to_owned());
-                    }
-                }
+                () = &mut alarm => {}
             }
         }
     }

@@ -83,6 +83,8 @@ pub(crate) struct Watches {
     /// Who waits, in all and at recursive watches.
     held: usize,
     recursive: usize,
+    /// No recursive watch of this session was ever at a longer path.
+    recursive_longest: usize,
     /// From where on events may have been missed that no gap was told for.
     unsure_since: Option<Zxid>,
 }
@@ -129,7 +131,10 @@ impl Watches {
     ) {
         let table = table_of(mode);
         self.held += 1;
-        self.recursive += usize::from(table == Table::Recursive);
+        if table == Table::Recursive {
+            self.recursive += 1;
+            self.recursive_longest = self.recursive_longest.max(path.len());
+        }
         self.entry(path, table).push(id, Waiter::Lasting { queue });
     }
 
@@ -200,7 +205,10 @@ impl Watches {
         }
         let mut at = Some(path);
         while let Some(ancestor) = at {
-            if let Some(watchers) = self.find(ancestor, Table::Recursive) {
+            // Each look costs as much as the path is long, and the path is anybody's.
+            if ancestor.len() <= self.recursive_longest
+                && let Some(watchers) = self.find(ancestor, Table::Recursive)
+            {
                 tell(watchers, &event, seen);
             }
             at = quorate_proto::path::parent(ancestor);
@@ -392,6 +400,18 @@ mod tests {
             other => panic!("{other:?}"),
         });
         events.collect()
+    }
+
+    /// Servers may send what they like.
+    #[test]
+    fn an_event_costs_no_more_than_its_path_is_long() {
+        let mut watches = Watches::default();
+        let queue = lasting(&mut watches, "/a", 1, AddWatchMode::PersistentRecursive);
+        let deep = "/a".repeat(200_000);
+        let begun = std::time::Instant::now();
+        fire(&mut watches, NodeDataChanged, &deep);
+        assert_eq!(heard(&queue).len(), 1);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     }
 
     /// Which kinds of events each kind of watch at `/n` hears, of the znode, of its child and of

@@ -2,25 +2,11 @@
 
 use std::future::Future;
 
-use quorate_client::{Client, Error, Reason, Result, TrustLease};
+use quorate_client::{Client, Context, Error, Reason, Result, SessionId, TrustLease};
 
 use crate::contention::Contender;
 use crate::fencing::FencingToken;
-
-/// Why a lock is no longer held.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Lost {
-    /// Nobody has confirmed our session for so long that its locks may go to another.
-    #[error("nobody confirms the session any more, another may hold the lock from now on")]
-    NotTrusted,
-    /// The session is over.
-    #[error("the session is over: {0}")]
-    Session(Reason),
-    /// Our znode was deleted by somebody else.
-    #[error("the lock's znode was deleted by somebody else")]
-    Deleted,
-}
+use crate::lost::Lost;
 
 /// Holds a lock until it is released or dropped, or until the session ends.
 ///
@@ -38,18 +24,21 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    pub(crate) fn new(contender: Contender) -> LockGuard {
+    /// For a contender whose turn it is.
+    pub(crate) async fn claim(contender: Contender) -> Result<LockGuard> {
         let token = contender.token();
-        LockGuard::with_token(contender, token)
+        LockGuard::claim_with(contender, token).await
     }
 
     /// A guard that goes on with the token of the one before it.
-    pub(crate) fn with_token(contender: Contender, token: FencingToken) -> LockGuard {
-        LockGuard {
-            _trust: contender.client().hold_trust(),
-            token,
+    pub(crate) async fn claim_with(contender: Contender, token: FencingToken) -> Result<LockGuard> {
+        let trust = contender.client().hold_trust();
+        contender.prove().await?;
+        Ok(LockGuard {
             contender,
-        }
+            token,
+            _trust: trust,
+        })
     }
 
     /// The fencing token: larger than that of every holder before.
@@ -70,50 +59,42 @@ impl LockGuard {
         self.contender.client()
     }
 
-    /// Resolves when the lock is no longer held, before another can hold it.
+    /// The session that holds the lock.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.contender.session()
+    }
+
+    /// Resolves when the lock is no longer held, before another can hold it. Only where somebody
+    /// deletes our znode by hand it is after that.
+    ///
+    /// One read and one watch on our own znode for as long as it is awaited.
     ///
     /// # Cancel safety
     /// May be dropped and called again.
     pub async fn lost(&self) -> Lost {
-        let client = self.contender.client();
-        let session = async {
-            let reason = client.lost().await;
-            Lost::Session(reason)
-        };
-        let trust = async {
-            client.trust_lapsed().await;
-            Lost::NotTrusted
-        };
-        tokio::select! {
-            biased;
-            lost = session => lost,
-            lost = trust => lost,
-            lost = self.deleted() => lost,
-        }
+        self.contender.lost().await
     }
 
-    /// Resolves when our znode is gone.
-    async fn deleted(&self) -> Lost {
-        loop {
-            let event = match self.contender.watch_own().await {
-                Ok((_, watch)) => watch.await.map(drop),
-                Err(error) => Err(error),
-            };
-            match event {
-                // Written to, or deleted: the next look tells.
-                Ok(()) => {}
-                Err(error) if matches!(error.reason(), Reason::NotOurs(_)) => return Lost::Deleted,
-                Err(error) if error.is_session_lost() => {
-                    return Lost::Session(error.reason().clone());
-                }
-                // The connection is away: the session's own truth decides meanwhile.
-                Err(_) => {
-                    if let Err(error) = self.contender.client().connected().await {
-                        return Lost::Session(error.reason().clone());
-                    }
-                }
-            }
-        }
+    /// Whether the session is proven at this moment. No request: a znode that somebody deleted by
+    /// hand goes unseen, as does all that happens behind this call.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        !self.contender.is_doubtful()
+    }
+
+    /// Resolves when somebody asks for the lock with [`revoke`](super::revoke). It is a request:
+    /// the lock is held until it is released.
+    ///
+    /// # Errors
+    /// [`Error::SessionGone`] when the lock is lost.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    ///
+    /// Source: Curator `Revocable`.
+    pub async fn revoke_requested(&self) -> Result<()> {
+        self.contender.written(|data| data == super::REVOKE).await
     }
 
     /// Runs `work` for as long as the lock is held, and stops it at its next `.await` when the lock
@@ -147,7 +128,7 @@ impl LockGuard {
                 let reason = Reason::NotOurs(text);
                 Err(Error::session_gone(
                     reason,
-                    quorate_client::Context::of("verify", self.path()),
+                    Context::of("verify", self.path()),
                 ))
             }
             Err(error) => Err(error),
@@ -172,5 +153,23 @@ impl LockGuard {
     /// May be dropped at any time: the release goes on in the background.
     pub async fn release(self) -> Result<()> {
         self.contender.leave().await
+    }
+
+    /// As [`release`](LockGuard::release), for those who share a guard.
+    pub(crate) async fn resign(&self) -> Result<()> {
+        self.contender.resign().await
+    }
+
+    /// Releases the lock in the background, for those who share a guard.
+    pub(crate) fn abandon(&self) {
+        self.contender.abandon();
+    }
+
+    pub(crate) const fn contender(&self) -> &Contender {
+        &self.contender
+    }
+
+    pub(crate) fn into_contender(self) -> Contender {
+        self.contender
     }
 }

@@ -1,5 +1,6 @@
 //! The mutex: one holder at a time, first come, first served.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use quorate_client::{Client, Context, Error, Reason, Result};
 use tokio::time::timeout;
 
 use super::LockGuard;
-use crate::contention::{Contention, Entry};
+use crate::contention::{Contention, Entry, Standing};
 use crate::naming::{Layout, Naming};
 
 /// A lock that one holder has at a time, over processes and machines.
@@ -73,9 +74,7 @@ impl Mutex {
     /// # Cancel safety
     /// May be dropped at any time: our place is given up in the background.
     pub async fn acquire(&self) -> Result<LockGuard> {
-        let contender = self.contention.enter(self.data.clone()).await?;
-        contender.wait(predecessor).await?;
-        Ok(LockGuard::new(contender))
+        self.acquire_noting(&AtomicBool::new(false)).await
     }
 
     /// Waits for the lock for this long at most; `None` if others held it all that time.
@@ -86,21 +85,16 @@ impl Mutex {
     /// # Cancel safety
     /// As [`acquire`](Mutex::acquire).
     pub async fn acquire_within(&self, time: Duration) -> Result<Option<LockGuard>> {
-        let mut has_entered = false;
-        let acquire = async {
-            let contender = self.contention.enter(self.data.clone()).await?;
-            has_entered = true;
-            contender.wait(predecessor).await?;
-            Ok(LockGuard::new(contender))
-        };
-        match timeout(time, acquire).await {
-            Ok(result) => result.map(Some),
-            Err(_) if has_entered => Ok(None),
-            Err(_) => {
-                let context = Context::of("acquire", self.contention.directory());
-                Err(Error::did_not_happen(Reason::TimedOut, context))
-            }
-        }
+        let has_entered = AtomicBool::new(false);
+        let acquire = self.acquire_noting(&has_entered);
+        within(time, &has_entered, self.contention.directory(), acquire).await
+    }
+
+    pub(crate) async fn acquire_noting(&self, has_entered: &AtomicBool) -> Result<LockGuard> {
+        let contender = self.contention.enter(self.data.clone()).await?;
+        has_entered.store(true, Ordering::Relaxed);
+        contender.wait(predecessor).await?;
+        LockGuard::claim(contender).await
     }
 
     /// Takes the lock if nobody holds it or waits for it.
@@ -117,23 +111,48 @@ impl Mutex {
             contender.leave().await?;
             return Ok(None);
         }
-        Ok(Some(LockGuard::new(contender)))
+        LockGuard::claim(contender).await.map(Some)
     }
 
-    /// Who holds the lock, first, and who waits for it; and the children that are no contenders of
-    /// this layout, which this lock does not exclude.
+    /// Who holds the lock, who waits for it, and the children that are no contenders of this
+    /// layout, which this lock does not exclude.
+    ///
+    /// A listing, and one read for each contender.
     ///
     /// # Errors
-    /// If the directory cannot be listed.
+    /// If the directory cannot be read.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn contenders(&self) -> Result<(Vec<Entry>, Vec<String>)> {
-        self.contention.entries().await
+    pub async fn contenders(&self) -> Result<Standing> {
+        self.contention.standing(predecessor).await
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.contention.directory()
     }
 }
 
 /// A mutex waits for the one directly in front.
-fn predecessor(_: &[Entry], own: usize) -> Option<usize> {
+pub(crate) fn predecessor(_: &[Entry], own: usize) -> Option<usize> {
     own.checked_sub(1)
+}
+
+/// Gives up after this time: `None` if we had a place by then, an error if not even that.
+pub(crate) async fn within<T>(
+    time: Duration,
+    has_entered: &AtomicBool,
+    path: &str,
+    acquire: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    match timeout(time, acquire).await {
+        Ok(result) => result.map(Some),
+        Err(_) if has_entered.load(Ordering::Relaxed) => Ok(None),
+        Err(_) => {
+            let context = Context::of("acquire", path);
+            Err(Error::did_not_happen(Reason::TimedOut, context))
+        }
+    }
 }
