@@ -120,7 +120,10 @@ async fn all_inside(server: &TestServer, path: &str, members: usize) -> Vec<(Cli
     let mut entering = Vec::new();
     for n in 0..members {
         let client = client(server).await;
-        let layout = [Layout::Curator, Layout::Kazoo][n % 2];
+        let layout = match n % 2 {
+            0 => Layout::Curator,
+            _ => Layout::Kazoo,
+        };
         let barrier = DoubleBarrier::new(&client, path, members).layout(layout);
         entering.push(tasks.spawn(async move { (client, barrier.enter().await.unwrap()) }));
         if n + 1 < members {

@@ -2,11 +2,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::indexing_slicing,
     reason = "helper functions of tests"
 )]
 
 #[path = "support/relay.rs"]
+#[expect(dead_code, reason = "nothing is cut or swallowed here")]
 mod relay;
 
 use std::future::{Future, poll_fn};

@@ -36,7 +36,8 @@ impl Client {
     /// # Errors
     /// [`ErrorCode::Unimplemented`](crate::ErrorCode::Unimplemented) from servers before
     /// ZooKeeper 3.6, which know one-shot watches only:
-    /// [`follow`](Client::follow) and the caches work there too.
+    /// [`follow`](Client::follow) and the caches work there too. Such a server closes the
+    /// connection behind its answer, and the client takes the session up again on another.
     ///
     /// # Cancel safety
     /// A dropped call leaves no watch behind.

@@ -111,7 +111,7 @@ impl DoubleBarrier {
             if ready.has_come(&place).await? {
                 return Ok(Inside { place });
             }
-            if !members.iter().any(|name| *name == place.name) {
+            if !members.contains(&place.name) {
                 return Err(place.gone());
             }
             if members.len() >= self.members {
@@ -183,7 +183,7 @@ impl Inside {
         let place = &mut self.place;
         loop {
             let (members, is_on) = place.list().await?;
-            let is_here = place.is_here && members.iter().any(|name| *name == place.name);
+            let is_here = place.is_here && members.contains(&place.name);
             // Sorted, as all of them do it: the lowest stays to the end and waits for the highest.
             let (Some(lowest), Some(highest)) = (members.first(), members.last()) else {
                 // The last to leave takes `ready` along; if it died, we do.
@@ -248,7 +248,7 @@ impl Ready {
 struct Place {
     /// Works in one session only.
     client: Client,
-    path: String,
+    directory: String,
     ready: String,
     name: String,
     own: String,
@@ -264,7 +264,7 @@ impl Place {
         };
         Place {
             client: barrier.client.pinned(),
-            path: barrier.path.clone(),
+            directory: barrier.path.clone(),
             ready: format!("{}/{READY}", barrier.path),
             own: format!("{}/{name}", barrier.path),
             name,
@@ -357,7 +357,7 @@ impl Place {
 
     async fn list(&self) -> Result<(Vec<String>, bool)> {
         loop {
-            match list(&self.client, &self.path).await {
+            match list(&self.client, &self.directory).await {
                 Ok(listed) => return Ok(listed),
                 Err(error) => within_the_session(&self.client, error).await?,
             }
@@ -375,7 +375,7 @@ impl Place {
 
     /// Waits until something happened to a member, as a rule that it left.
     async fn deletion_of(&self, name: &str) -> Result<()> {
-        let path = format!("{}/{name}", self.path);
+        let path = format!("{}/{name}", self.directory);
         let changed = match self.client.get(&path).watch().await {
             Ok((_, watch)) => watch.await.map(drop),
             Err(error) if error.is_no_node() => Ok(()),
@@ -390,7 +390,7 @@ impl Place {
     fn gone(&self) -> Error {
         let owner = self.client.session_id().unwrap_or(SessionId(0));
         let text = format!("{} of session {owner} is no longer there", self.own);
-        Error::session_gone(Reason::NotOurs(text), Context::of("enter", &self.path))
+        Error::session_gone(Reason::NotOurs(text), Context::of("enter", &self.directory))
     }
 }
 

@@ -14,6 +14,18 @@
 //!
 //! [`Slots`] gives a process the lowest free small number for as long as it lives, as for the worker
 //! part of ids that are made locally; [`Names`] gives it a name.
+//!
+//! ```no_run
+//! use quorate_recipes::{Client, ids::{BlockIds, IdSource, SequentialIds}};
+//!
+//! # async fn example(client: Client) -> quorate_recipes::Result<()> {
+//! let orders = SequentialIds::new(&client, "/ids/orders").prefix("order-");
+//! println!("{}", orders.next_name().await?);
+//! let rows: Box<dyn IdSource> = Box::new(BlockIds::new(&client, "/ids/rows", 1_000));
+//! println!("{}", rows.next_id().await?);
+//! # Ok(())
+//! # }
+//! ```
 
 mod names;
 mod slots;

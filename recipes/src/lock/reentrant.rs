@@ -11,6 +11,9 @@ use tokio::sync::Mutex as Slot;
 
 use super::{LockGuard, Mutex};
 
+/// What an owner holds, if it does; locked while it waits for it.
+type Owner = Arc<Slot<Weak<LockGuard>>>;
+
 /// A [`Mutex`] that an owner may take again while it holds it. Tasks wander between threads, so
 /// the owner is whoever says the same id, to a clone of the same handle.
 ///
@@ -36,7 +39,7 @@ use super::{LockGuard, Mutex};
 #[derive(Clone, Debug)]
 pub struct ReentrantMutex<Id> {
     mutex: Mutex,
-    owners: Arc<Map<HashMap<Id, Arc<Slot<Weak<LockGuard>>>>>>,
+    owners: Arc<Map<HashMap<Id, Owner>>>,
 }
 
 impl<Id: Hash + Eq + Clone> ReentrantMutex<Id> {

@@ -340,7 +340,6 @@ impl Permits {
     ///
     /// # Panics
     /// Never: there is at least one.
-    #[must_use]
     pub fn guard(&self) -> &LockGuard {
         self.guards.first().expect("at least one permit")
     }

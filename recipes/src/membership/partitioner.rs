@@ -80,7 +80,6 @@ impl Share {
     }
 
     /// The lock that makes it ours.
-    #[must_use]
     pub const fn guard(&self) -> &LockGuard {
         &self.guard
     }

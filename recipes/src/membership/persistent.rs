@@ -146,6 +146,7 @@ impl PersistentNodeBuilder {
             place: None,
             made: 0,
             session: None,
+            owes_data: false,
             spec: self,
             wished,
             tell,
@@ -228,6 +229,8 @@ struct Keeper {
     made: u64,
     /// The session in which it was placed last.
     session: Option<i64>,
+    /// Our data is to be written, whoever wrote what is there.
+    owes_data: bool,
     wished: watch::Receiver<Bytes>,
     tell: watch::Sender<Presence>,
 }
@@ -267,6 +270,7 @@ impl Keeper {
         let Some(path) = self.place.clone() else {
             return self.create(&client).await;
         };
+        self.owes_data |= self.wished.has_changed().unwrap_or(false);
         let data = self.wished.borrow_and_update().clone();
         let (node, watch) = match client.get(&path).watch().await {
             Ok(found) => found,
@@ -282,29 +286,24 @@ impl Keeper {
             return self.replace(&client, &path, &node).await;
         }
         let is_first = self.session != Some(ours);
-        let is_wished = self.tell_present(&path, &node, ours);
-        if node.data != data && (is_first || is_wished || self.spec.restores_data) {
-            client
-                .set(&path, data)
-                .version(node.stat.version)
-                .await
-                .map(drop)
-                .or_else(|error| match error.is_bad_version() || error.is_no_node() {
-                    true => Ok(()),
-                    false => Err(error),
-                })?;
+        let is_news = self.tell_present(&path, &node, ours);
+        self.owes_data |= is_first || is_news;
+        if node.data == data {
+            self.owes_data = false;
+        } else if self.owes_data || self.spec.restores_data {
+            let version = node.stat.version;
+            match client.set(&path, data).version(version).await {
+                Ok(_) => self.owes_data = false,
+                // It changed meanwhile: still owed after the next look.
+                Err(error) if error.is_bad_version() || error.is_no_node() => {}
+                Err(error) => return Err(error),
+            }
             return Ok(());
         }
         tokio::select! {
             event = watch => event.map(drop),
             changed = self.wished.changed() => {
-                if changed.is_ok() {
-                    let data = self.wished.borrow().clone();
-                    match client.set(&path, data).await {
-                        Err(error) if error.is_no_node() => {}
-                        result => drop(result?),
-                    }
-                }
+                self.owes_data |= changed.is_ok();
                 Ok(())
             }
         }

@@ -11,6 +11,7 @@ mod leases;
 #[expect(
     dead_code,
     unreachable_pub,
+    clippy::disallowed_methods,
     reason = "shared with the client's tests, which use all of it"
 )]
 #[path = "../../../client/tests/support/proxy.rs"]

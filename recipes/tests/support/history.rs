@@ -84,12 +84,13 @@ impl History {
         let killed = self.killed.lock().clone();
         let mut faults = Vec::new();
         let far = Instant::now() + Duration::from_secs(3600);
-        // When a hold was over for others, and when its holder knew.
+        // When a hold was over for others, and when its holder knew. Who was killed an instant ago
+        // may still enter: only the token tells.
         let ends = |hold: &Hold| {
             let known = hold.end.unwrap_or(far);
             let by_force = killed
                 .iter()
-                .filter(|(session, at)| *session == hold.session && *at >= hold.start)
+                .filter(|(session, _)| *session == hold.session)
                 .map(|(_, at)| *at)
                 .min();
             (by_force.unwrap_or(known).min(known), by_force, known)

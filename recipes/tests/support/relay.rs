@@ -17,7 +17,6 @@ const PING: i32 = 11;
 pub(crate) struct Relay {
     address: SocketAddr,
     /// Requests that clients sent, without handshakes and pings.
-    #[allow(dead_code, reason = "not every test binary counts")]
     pub(crate) requests: Arc<AtomicUsize>,
     link: Arc<Link>,
     _stop: DropGuard,
@@ -75,13 +74,11 @@ impl Relay {
     }
 
     /// Ends all connections.
-    #[allow(dead_code, reason = "not every test binary cuts")]
     pub(crate) fn cut(&self) {
         self.link.cut.notify_waiters();
     }
 
     /// Lets nothing through in either direction, and says so to nobody.
-    #[allow(dead_code, reason = "not every test binary swallows")]
     pub(crate) fn swallow(&self, swallows: bool) {
         self.link.swallows.store(swallows, Ordering::SeqCst);
         if !swallows {

@@ -84,7 +84,9 @@ where
         }
         return Ok(());
     }
-    let mut answers = futures::stream::iter(numbers).map(call).buffered(outstanding);
+    let mut answers = futures::stream::iter(numbers)
+        .map(call)
+        .buffered(outstanding);
     while let Some(answer) = answers.next().await {
         answer?;
     }
@@ -106,8 +108,12 @@ fn main() -> Result<()> {
         server: server.to_owned(),
     };
     let runtime = match runtime {
-        "current" => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        "current" => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?,
+        _ => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?,
     };
     if operation == "watches" {
         return runtime.block_on(watches::run(&cell));

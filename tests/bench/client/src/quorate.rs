@@ -13,7 +13,12 @@ pub async fn run(cell: &Cell) -> Result<Taken> {
     client.create(&parent, data.clone()).await?;
     let taken = match cell.operation.as_str() {
         "get" => timed(cell, |_| client.get(&parent).send().map_ok(drop)).await?,
-        "set" => timed(cell, |_| client.set(&parent, data.clone()).send().map_ok(drop)).await?,
+        "set" => {
+            timed(cell, |_| {
+                client.set(&parent, data.clone()).send().map_ok(drop)
+            })
+            .await?
+        }
         "create" => {
             timed(cell, |number| {
                 let path = format!("{parent}/{number}");

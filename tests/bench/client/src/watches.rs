@@ -47,8 +47,12 @@ pub async fn run(cell: &Cell) -> Result<()> {
     status.mark_unchanged();
     let (began, used) = (Instant::now(), cpu::used());
     cut.send_modify(|cuts| *cuts += 1);
-    status.wait_for(|status| status.state == SessionState::Suspended).await?;
-    status.wait_for(|status| status.state == SessionState::Connected).await?;
+    status
+        .wait_for(|status| status.state == SessionState::Suspended)
+        .await?;
+    status
+        .wait_for(|status| status.state == SessionState::Connected)
+        .await?;
     // Behind setWatches: its answer shows that all of them are armed.
     client.get(&parent).await?;
     let resumed_in = began.elapsed();
