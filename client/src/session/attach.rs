@@ -45,7 +45,11 @@ impl Driver {
                 _ => Trust::new(rule, info.timeout),
             };
             let trust = self.trust.insert(trust);
-            trust.answered(Proof::Attach, asked, now);
+            let proof = match self.attached {
+                Some(_) => Proof::Reattached,
+                None => Proof::Opened,
+            };
+            trust.answered(proof, asked, now);
             shared.set_trusted_until(trust.until());
             self.attached = Some(*info);
             *shared.info.lock() = Some(SessionInfo {

@@ -35,8 +35,11 @@ pub(crate) enum Rule {
 /// What a reply answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Proof {
-    /// The attach to a server: the leader was asked, by every kind of server.
-    Attach,
+    /// The session was opened, which a quorum has committed.
+    Opened,
+    /// The session was taken up at a server. Quorate takes that through its log. ZooKeeper's leader
+    /// judges alone, and one that was cut off from its quorum does not know it yet.
+    Reattached,
     /// A write that a quorum committed, refused or not.
     Write,
     /// A ping or a `sync`.
@@ -78,6 +81,9 @@ impl Trust {
         if timeout != self.timeout {
             self.answered.clear();
         }
+        if timeout > self.timeout {
+            self.proven = None;
+        }
         self.timeout = timeout;
         self
     }
@@ -86,7 +92,8 @@ impl Trust {
     pub(crate) fn answered(&mut self, proof: Proof, sent: Instant, now: Instant) {
         self.heard = self.heard.max(Some(sent));
         match (self.rule, proof) {
-            (_, Proof::Attach) | (Rule::LeaderConfirmed, Proof::Write | Proof::Contact) => {
+            (_, Proof::Opened)
+            | (Rule::LeaderConfirmed, Proof::Reattached | Proof::Write | Proof::Contact) => {
                 self.proven = self.proven.max(Some(sent));
             }
             (Rule::CommittedWrites, Proof::Write) => {
@@ -100,7 +107,7 @@ impl Trust {
                     self.answered.pop_front();
                 }
             }
-            (_, Proof::Contact | Proof::Read) => {}
+            (_, Proof::Reattached | Proof::Contact | Proof::Read) => {}
         }
         if self.rule == Rule::CommittedWrites {
             let spacing = self.timeout / 64;
@@ -152,12 +159,41 @@ mod tests {
         T - T / RATE_ERROR
     }
 
+    /// A leader that was cut off goes on to judge attaches until it notices, and the next leader
+    /// counts from its own start.
+    #[test]
+    fn to_be_taken_up_again_proves_a_session_on_quorate_only() {
+        let start = Instant::now();
+        for (rule, proven) in [
+            (Rule::LeaderConfirmed, start + ms(3_000)),
+            (Rule::CommittedWrites, start),
+        ] {
+            let mut trust = Trust::new(rule, T);
+            trust.answered(Proof::Opened, start, start + ms(5));
+            trust.answered(Proof::Reattached, start + ms(3_000), start + ms(3_005));
+            assert_eq!(trust.until(), Some(proven + lease()), "{rule:?}");
+            assert_eq!(
+                trust.give_up_at(),
+                Some(start + ms(3_000) + lease()),
+                "{rule:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_proven_for_a_shorter_timeout_proves_nothing_for_a_longer_one() {
+        let start = Instant::now();
+        let mut trust = Trust::new(Rule::CommittedWrites, T);
+        trust.answered(Proof::Opened, start, start + ms(5));
+        assert_eq!(trust.renewed(T * 2).until(), None);
+    }
+
     #[test]
     fn on_quorate_a_ping_proves_from_when_it_was_sent() {
         let start = Instant::now();
         let mut trust = Trust::new(Rule::LeaderConfirmed, T);
         assert_eq!(trust.until(), None);
-        trust.answered(Proof::Attach, start, start + ms(5));
+        trust.answered(Proof::Opened, start, start + ms(5));
         trust.answered(Proof::Contact, start + ms(2_000), start + ms(3_900));
         assert_eq!(trust.until(), Some(start + ms(2_000) + lease()));
         assert_eq!(trust.give_up_at(), trust.until());
@@ -168,7 +204,7 @@ mod tests {
         let start = Instant::now();
         for rule in [Rule::LeaderConfirmed, Rule::CommittedWrites] {
             let mut trust = Trust::new(rule, T);
-            trust.answered(Proof::Attach, start, start + ms(5));
+            trust.answered(Proof::Opened, start, start + ms(5));
             let before = trust.until();
             trust.answered(Proof::Read, start + ms(2_000), start + ms(2_001));
             assert_eq!(trust.until(), before, "{rule:?}");
@@ -179,7 +215,7 @@ mod tests {
     fn on_zookeeper_a_ping_proves_nothing_by_itself() {
         let start = Instant::now();
         let mut trust = Trust::new(Rule::CommittedWrites, T);
-        trust.answered(Proof::Attach, start, start + ms(5));
+        trust.answered(Proof::Opened, start, start + ms(5));
         trust.answered(Proof::Contact, start + ms(4_000), start + ms(4_001));
         assert_eq!(trust.until(), Some(start + lease()));
         // It does show that somebody is there: the session is not given up yet.
@@ -192,7 +228,7 @@ mod tests {
     fn on_zookeeper_a_write_proves_what_was_answered_half_a_tick_and_a_round_trip_before() {
         let start = Instant::now();
         let mut trust = Trust::new(Rule::CommittedWrites, T);
-        trust.answered(Proof::Attach, start, start + ms(5));
+        trust.answered(Proof::Opened, start, start + ms(5));
         trust.answered(Proof::Contact, start + ms(1_000), start + ms(1_001));
         trust.answered(Proof::Contact, start + ms(2_950), start + ms(2_951));
         trust.answered(Proof::Write, start + ms(5_000), start + ms(5_100));
@@ -204,15 +240,18 @@ mod tests {
 
     /// A server that was set up anew may agree to less than before.
     #[test]
-    fn a_shorter_timeout_counts_from_the_attach_that_agreed_to_it() {
+    fn a_shorter_timeout_counts_from_the_last_proof() {
         let start = Instant::now();
-        for rule in [Rule::LeaderConfirmed, Rule::CommittedWrites] {
+        for (rule, proven) in [
+            (Rule::LeaderConfirmed, start + ms(3_000)),
+            (Rule::CommittedWrites, start),
+        ] {
             let mut trust = Trust::new(rule, T);
-            trust.answered(Proof::Attach, start, start + ms(5));
+            trust.answered(Proof::Opened, start, start + ms(5));
             let mut trust = trust.renewed(T / 2);
-            trust.answered(Proof::Attach, start + ms(3_000), start + ms(3_005));
+            trust.answered(Proof::Reattached, start + ms(3_000), start + ms(3_005));
             let lease = T / 2 - T / 2 / RATE_ERROR;
-            assert_eq!(trust.until(), Some(start + ms(3_000) + lease), "{rule:?}");
+            assert_eq!(trust.until(), Some(proven + lease), "{rule:?}");
         }
     }
 
