@@ -39,7 +39,10 @@ impl Pipeline {
             self.metrics.connections_dropped.inc();
             return Connected::Refused;
         }
-        if request.last_zxid_seen > self.state.applied_zxid() {
+        // What a read has just shown may not count as applied yet: looked at twice, once for free.
+        if request.last_zxid_seen > self.state.applied_zxid()
+            && request.last_zxid_seen > self.state.settled_zxid()
+        {
             tracing::info!(
                 peer = %conn.peer, seen = %request.last_zxid_seen, zxid = %self.state.applied_zxid(),
                 "refused: the client has seen a zxid that this server has not; it must try another"

@@ -58,6 +58,14 @@ impl State {
         Zxid(self.shared().applied.load(Ordering::Acquire))
     }
 
+    /// The zxid of the last request, when none is being applied: it waits for the one that is.
+    ///
+    /// A read may see a change, and its zxid, before [`applied_zxid`](State::applied_zxid) says
+    /// that the request is applied. Whoever judges what a client claims to have seen asks here.
+    pub(crate) fn settled_zxid(&self) -> Zxid {
+        Zxid(self.shared().read_gate().zxid)
+    }
+
     /// Which rules of apply are in force.
     #[cfg(test)]
     pub(crate) fn level(&self) -> u32 {

@@ -1,9 +1,10 @@
 //! What each operation does, refuses and in which order it looks.
 
-use quorate_proto::{Acl, ErrorCode, EventType, Perms};
+use quorate_proto::{Acl, ErrorCode, EventType, Perms, Zxid};
 
 use super::support::*;
-use crate::tree::txn::{Op, OpResult};
+use crate::tree::txn::{Op, OpResult, Proposal, Txn};
+use crate::tree::{CallerBuf, ChangeSink, State};
 
 #[test]
 fn a_fresh_tree_has_zookeepers_reserved_znodes_and_digest() {
@@ -621,4 +622,49 @@ fn descendants_are_counted_all_the_way_down() {
         world.create(&format!("/a/d/{number}")).unwrap();
     }
     assert_eq!(world.state.tree().descendants("/a"), Some(1203));
+}
+
+/// A client that read the change and comes back on a new connection claims to have seen its zxid.
+#[test]
+fn a_change_is_seen_before_it_counts_as_applied_and_settled_waits_for_it() {
+    struct Peek<'s> {
+        state: &'s State,
+        asks: std::sync::mpsc::Sender<()>,
+        applied_then: Zxid,
+        changed: Zxid,
+    }
+    impl ChangeSink for Peek<'_> {
+        fn change(&mut self, zxid: Zxid, _: EventType, _: &str, _: &[Acl]) {
+            self.applied_then = self.state.applied_zxid();
+            self.changed = zxid;
+            self.asks.send(()).unwrap();
+        }
+    }
+
+    let mut world = World::new();
+    world.create("/a").unwrap();
+    let origin = world.next();
+    let caller = CallerBuf::new(&[], false);
+    let proposal = Proposal {
+        origin,
+        caller: caller.as_caller(),
+        txn: Txn::Op(set("/a", "x", -1)),
+    };
+    let state = &world.state;
+    std::thread::scope(|scope| {
+        let (asks, asked) = std::sync::mpsc::channel();
+        let settled = scope.spawn(move || {
+            asked.recv().unwrap();
+            state.settled_zxid()
+        });
+        let mut sink = Peek {
+            state,
+            asks,
+            applied_then: Zxid::ZERO,
+            changed: Zxid::ZERO,
+        };
+        state.apply(2000, &proposal, &mut sink);
+        assert!(sink.applied_then < sink.changed);
+        assert_eq!(settled.join().unwrap(), sink.changed);
+    });
 }
