@@ -75,8 +75,8 @@
 //! - A contender's data is what you give it, or empty: never the host's address.
 //! - Dropping a future or a guard cleans up in the background, in the client's janitor; each method
 //!   says under *Cancel safety* what may remain.
-//! - Parents of locks, elections and groups in Curator's layout are containers, and vanish when nobody needs them. Those
-//!   of queues and shared values are persistent and stay.
+//! - Parents of locks, elections and groups in Curator's layout are containers, and vanish when nobody
+//!   needs them. Those of queues and shared values are persistent and stay.
 //!
 //! # Limits
 //!
