@@ -56,8 +56,9 @@ impl Client {
 #[non_exhaustive]
 pub enum OpResult {
     /// Created, with its `Stat` as of this operation. Servers before 3.7.2, 3.8.2 and 3.9 give a
-    /// wrong `Stat` here (ZOOKEEPER-4026), and 3.5 none: what is known without one then stands in
-    /// it, and its times are 0.
+    /// wrong `Stat` here (ZOOKEEPER-4026), and 3.5 none: then only its zxids are filled in, with
+    /// the transaction's. All else is 0, `ephemeral_owner` and `data_length` too, also of an
+    /// ephemeral with data: read the znode if you need them.
     Created(Created),
     /// Deleted.
     Deleted,

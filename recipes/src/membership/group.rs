@@ -62,7 +62,7 @@ pub enum Change {
 /// | guarantee | a member is listed while its session lives; [`changes`](Group::changes) ends up with what is there |
 /// | what can go wrong | two processes with one id: the later one takes the name over, see [`PersistentNode`] |
 /// | znodes | `<path>/<id>`, ephemeral, or as the [layout](GroupLayout) says; `<path>` is a container |
-/// | cost | join: as [`PersistentNode`]. Changes: one watch; a listing for each change and a read for each newcomer |
+/// | cost | join: as [`PersistentNode`]. Changes: one watch; a listing and a read of every member for each change |
 /// | Curator, kazoo | `GroupMember`; `Party`, `ShallowParty` |
 ///
 /// ```no_run
@@ -147,6 +147,9 @@ impl Group {
     /// Who comes and goes, beginning with those who are there: each as [`Change::Joined`].
     ///
     /// Latest wins: who comes and goes between two looks may not be told.
+    ///
+    /// After each change all members are read again, one after the other: an id that came back
+    /// with a new session shows only in its znode. A group of n costs n + 1 requests per change.
     ///
     /// # Errors
     /// The stream's last item, if the session ends for good, or something may not be read.
