@@ -18,7 +18,8 @@ mod relay;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use history::{History, Holding};
+use history::{BEGINS_WITHIN, History, Hold, Holding, Kill};
+use quorate_recipes::client::SessionId;
 use quorate_recipes::election::{LeaderLatch, LeaderSelector};
 use quorate_recipes::lock::{LockGuard, Mutex, RwLock, Semaphore};
 use quorate_recipes::{Client, Contention, FencingToken, Layout, Naming, Result};
@@ -26,7 +27,7 @@ use quorate_server::testing::TestServer;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use relay::Relay;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -171,7 +172,21 @@ impl Worker {
     }
 }
 
-async fn run(kind: Kind, seed: u64, steps: usize) {
+/// Ends a session by force, unless it has ended by itself.
+async fn kill(server: &TestServer, session: SessionId, history: &History) {
+    let asked = Instant::now();
+    if server.expire_session(session).await.is_ok() {
+        history.killed(Kill {
+            session,
+            asked,
+            done: Instant::now(),
+            timeout: SESSION,
+        });
+    }
+}
+
+/// How many holds there were, and how many of them are excused.
+async fn run(kind: Kind, seed: u64, steps: usize) -> (usize, usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut server = server().await;
     let history = History::default();
@@ -202,9 +217,7 @@ async fn run(kind: Kind, seed: u64, steps: usize) {
             }
             3 => {
                 if let Some(session) = clients[victim].session_id() {
-                    history.killed(session);
-                    // It may have ended by itself.
-                    server.expire_session(session).await.ok();
+                    kill(&server, session, &history).await;
                 }
             }
             _ => server.restart().await,
@@ -246,6 +259,7 @@ async fn run(kind: Kind, seed: u64, steps: usize) {
             "{kind:?}, seed {seed}: left in {directory}"
         );
     }
+    history.excused()
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -259,7 +273,28 @@ async fn what_is_held_is_held_by_one_whatever_breaks() {
     for seed in first..first + seeds {
         eprintln!("QUORATE_SEED={seed}");
         let runs = Kind::ALL.map(|kind| run(kind, seed, 8));
-        futures::future::join_all(runs).await;
+        let excused = futures::future::join_all(runs).await;
+        eprintln!("(holds, excused): {excused:?}");
+    }
+}
+
+/// Its turn had come, so that no more than the proof of its session stands before its claim.
+#[tokio::test]
+async fn a_killed_contender_claims_nothing_once_it_could_know() {
+    let server = server().await;
+    for is_cut_off in [false, true] {
+        let relay = Relay::start(server.addr()).await;
+        let one = client(relay.connect_string()).await;
+        let naming = Naming::new(Layout::Curator, "lock-", &[]);
+        let contender = Contention::new(&one, "/lock", naming).enter("").await;
+        let contender = contender.unwrap();
+        contender.wait(|_, own| own.checked_sub(1)).await.unwrap();
+        relay.swallow(is_cut_off);
+        server.expire_session(contender.session()).await.unwrap();
+        let knows = timeout(SESSION + BEGINS_WITHIN, contender.lost()).await;
+        assert!(knows.is_ok(), "cut off: {is_cut_off}");
+        let claim = timeout(PATIENCE, contender.prove()).await.unwrap();
+        assert!(claim.is_err(), "cut off: {is_cut_off}");
     }
 }
 
@@ -327,4 +362,87 @@ async fn the_checker_finds_a_token_that_is_a_sequence_number() {
     }
     assert_eq!(by_number.faults(1).len(), 1);
     assert_eq!(by_czxid.faults(1), Vec::<String>::new());
+}
+
+/// What one who was killed may still do, and until when: (from, to, token of the killed one, which
+/// has the second place in line; how often that is a fault), in milliseconds after the kill.
+#[tokio::test]
+async fn the_checker_excuses_a_killed_holder_only_while_it_cannot_know() {
+    let killed_at = Instant::now() + SESSION;
+    let at = |ms: i64| match u64::try_from(ms) {
+        Ok(ms) => killed_at + Duration::from_millis(ms),
+        Err(_) => killed_at - Duration::from_millis(ms.unsigned_abs()),
+    };
+    let begins_by = i64::try_from(BEGINS_WITHIN.as_millis()).unwrap();
+    let table = [
+        ("it held before", -20, 30, 2, false),
+        ("its turn had come", 15, 40, 2, false),
+        ("black-holed until its trust lapses", 15, 980, 2, false),
+        ("it holds when its trust has lapsed", -20, 1_400, 2, true),
+        (
+            "it begins when it must know",
+            begins_by + 2,
+            begins_by + 3,
+            2,
+            true,
+        ),
+        ("its token is not behind the next one's", 15, 40, 4, true),
+        ("its token is that of one before", 15, 40, 1, true),
+        ("it begins while another holds", -90, 30, 2, true),
+    ];
+    for (case, from, to, token, is_fault) in table {
+        let history = History::default();
+        let (killed, other) = (SessionId(1), SessionId(2));
+        let mut holds = vec![
+            (other, 1, -100, -80),
+            (killed, token, from, to),
+            (other, 3, 10, 50),
+            (other, 5, 60, 70),
+        ];
+        holds.sort_by_key(|&(_, _, from, _)| from);
+        for (session, token, from, to) in holds {
+            history.held(Hold {
+                holder: 0,
+                session,
+                token,
+                weight: 1,
+                start: at(from),
+                end: Some(at(to)),
+            });
+        }
+        history.killed(Kill {
+            session: killed,
+            asked: at(0),
+            done: at(1),
+            timeout: SESSION,
+        });
+        let faults = history.faults(1);
+        assert_eq!(!faults.is_empty(), is_fault, "{case}: {faults:#?}");
+        assert_eq!(history.excused(), (4, 1), "{case}");
+        let tells_kills = faults.last().is_none_or(|fault| fault.contains("killed:"));
+        assert!(tells_kills, "{case}: {faults:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_checker_finds_a_history_that_is_mostly_excuses() {
+    let history = History::default();
+    let asked = Instant::now();
+    for session in 1..=3 {
+        drop(history.enter(0, SessionId(session), FencingToken::from(session), 1));
+        if session > 1 {
+            history.killed(Kill {
+                session: SessionId(session),
+                asked,
+                done: Instant::now(),
+                timeout: SESSION,
+            });
+        }
+    }
+    assert_eq!(history.excused(), (3, 2));
+    let faults = history.faults(1);
+    assert!(
+        faults.iter().any(|fault| fault.contains("2 of 3")),
+        "{faults:#?}"
+    );
 }

@@ -8,8 +8,12 @@ use quorate_recipes::FencingToken;
 use quorate_recipes::client::SessionId;
 use tokio::time::Instant;
 
-/// Within this time a holder must hear that its session was ended by force.
-const HEARS_WITHIN: Duration = Duration::from_secs(5);
+/// A hold may begin this long after its session was killed. Its turn comes from a listing that the
+/// server answered while the session lived, because afterwards no listing shows the znode; what
+/// remains is the way of that reply to a task that runs, connected or not.
+pub(crate) const BEGINS_WITHIN: Duration = Duration::from_millis(300);
+/// For a holder that has to be scheduled before it can let go.
+const LETS_GO_WITHIN: Duration = Duration::from_millis(300);
 
 /// Somebody held it.
 #[derive(Clone, Debug)]
@@ -23,12 +27,25 @@ pub(crate) struct Hold {
     pub(crate) end: Option<Instant>,
 }
 
+/// A session was ended by force, which no client can know beforehand.
+#[derive(Clone, Debug)]
+pub(crate) struct Kill {
+    pub(crate) session: SessionId,
+    /// From then on others may hold what it held.
+    pub(crate) asked: Instant,
+    /// From then on the server confirms nothing to it: its connection is closed.
+    pub(crate) done: Instant,
+    /// A client that hears nothing at all lets go when its trust lapses: this long after `done`
+    /// at most. One whose connection is closed hears it when it dials again, which may be later
+    /// than that: connections that are cut again and again are dialled after growing pauses.
+    pub(crate) timeout: Duration,
+}
+
 /// All that happened to one resource.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     holds: Arc<Mutex<Vec<Hold>>>,
-    /// Sessions that were ended by force, which no client can know beforehand.
-    killed: Arc<Mutex<Vec<(SessionId, Instant)>>>,
+    kills: Arc<Mutex<Vec<Kill>>>,
 }
 
 /// Ends its hold when it is dropped.
@@ -53,8 +70,7 @@ impl History {
         token: FencingToken,
         weight: usize,
     ) -> Holding {
-        let mut holds = self.holds.lock();
-        holds.push(Hold {
+        let index = self.held(Hold {
             holder,
             session,
             token: token.value(),
@@ -64,12 +80,19 @@ impl History {
         });
         Holding {
             history: self.clone(),
-            index: holds.len() - 1,
+            index,
         }
     }
 
-    pub(crate) fn killed(&self, session: SessionId) {
-        self.killed.lock().push((session, Instant::now()));
+    /// Notes a hold, which must not begin before those that were noted already.
+    pub(crate) fn held(&self, hold: Hold) -> usize {
+        let mut holds = self.holds.lock();
+        holds.push(hold);
+        holds.len() - 1
+    }
+
+    pub(crate) fn killed(&self, kill: Kill) {
+        self.kills.lock().push(kill);
     }
 
     pub(crate) fn holds_of(&self, holder: usize) -> usize {
@@ -77,48 +100,159 @@ impl History {
         holds.iter().filter(|hold| hold.holder == holder).count()
     }
 
-    /// All that is wrong with what was seen of a resource of this capacity. Whoever takes all of
-    /// it holds it alone, and must come with a larger token than all who did so before.
+    /// How many holds there were, and how many of them went on after their session was killed.
+    pub(crate) fn excused(&self) -> (usize, usize) {
+        let story = self.story();
+        let excused = story.holds.iter().filter(|hold| story.is_excused(hold));
+        (story.holds.len(), excused.count())
+    }
+
+    fn story(&self) -> Story {
+        Story {
+            holds: self.holds.lock().clone(),
+            kills: self.kills.lock().clone(),
+        }
+    }
+
+    /// All that is wrong with what was seen of a resource of this capacity, and the kills with it.
+    /// Whoever takes all of it holds it alone, and must come with a larger token than all who did
+    /// so before.
     pub(crate) fn faults(&self, capacity: usize) -> Vec<String> {
-        let holds = self.holds.lock().clone();
-        let killed = self.killed.lock().clone();
+        let story = self.story();
+        let mut faults = story.held_after_the_end();
+        faults.append(&mut story.held_by_too_many(capacity));
+        faults.append(&mut story.tokens_out_of_order(capacity));
+        faults.append(&mut story.excused_too_often());
+        if !faults.is_empty() {
+            faults.extend(story.kills.iter().map(|kill| story.tell_kill(kill)));
+        }
+        faults
+    }
+}
+
+struct Story {
+    holds: Vec<Hold>,
+    kills: Vec<Kill>,
+}
+
+impl Story {
+    fn kill_of(&self, hold: &Hold) -> Option<&Kill> {
+        self.kills.iter().find(|kill| kill.session == hold.session)
+    }
+
+    /// Whether it went on when others might hold it too.
+    fn is_excused(&self, hold: &Hold) -> bool {
+        self.kill_of(hold)
+            .is_some_and(|kill| hold.end.is_none_or(|end| end > kill.asked))
+    }
+
+    /// Whether it began when others might hold it already: only the token tells then.
+    fn is_late(&self, hold: &Hold) -> bool {
+        self.kill_of(hold)
+            .is_some_and(|kill| hold.start > kill.asked)
+    }
+
+    /// Whether nobody else might hold it at that time.
+    fn excludes_at(&self, hold: &Hold, time: Instant) -> bool {
+        let is_killed = self.kill_of(hold).is_some_and(|kill| kill.asked <= time);
+        hold.start <= time && hold.end.is_none_or(|end| end > time) && !is_killed
+    }
+
+    fn held_after_the_end(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let far = Instant::now() + Duration::from_secs(3600);
-        // When a hold was over for others, and when its holder knew. Who was killed an instant ago
-        // may still enter: only the token tells.
-        let ends = |hold: &Hold| {
-            let known = hold.end.unwrap_or(far);
-            let by_force = killed
-                .iter()
-                .filter(|(session, _)| *session == hold.session)
-                .map(|(_, at)| *at)
-                .min();
-            (by_force.unwrap_or(known).min(known), by_force, known)
-        };
-        for hold in &holds {
-            let (_, by_force, known) = ends(hold);
-            if by_force.is_some_and(|at| known > at + HEARS_WITHIN) {
-                faults.push(format!("never heard of its end: {hold:?}"));
+        for hold in &self.holds {
+            let Some(kill) = self.kill_of(hold) else {
+                continue;
+            };
+            if hold.start > kill.done + BEGINS_WITHIN {
+                faults.push(format!("began after its end: {}", self.tell(hold)));
             }
-            let others: Vec<&Hold> = holds
-                .iter()
-                .filter(|other| other.start <= hold.start && ends(other).0 > hold.start)
-                .collect();
-            if others.iter().map(|other| other.weight).sum::<usize>() > capacity {
-                faults.push(format!("more than {capacity} at a time: {others:?}"));
+            let lets_go_by = kill.done + kill.timeout + LETS_GO_WITHIN;
+            if hold.end.is_none_or(|end| end > lets_go_by) {
+                faults.push(format!("never heard of its end: {}", self.tell(hold)));
             }
         }
-        let alone: Vec<&Hold> = holds
+        faults
+    }
+
+    fn held_by_too_many(&self, capacity: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        for hold in &self.holds {
+            let at_once: Vec<&Hold> = self
+                .holds
+                .iter()
+                .filter(|other| self.excludes_at(other, hold.start))
+                .collect();
+            // One that is late is judged by its token.
+            let is_late = self.is_late(hold);
+            if !is_late && at_once.iter().map(|other| other.weight).sum::<usize>() > capacity {
+                let told: Vec<String> = at_once.iter().map(|hold| self.tell(hold)).collect();
+                faults.push(format!("more than {capacity} at a time: {told:?}"));
+            }
+        }
+        faults
+    }
+
+    fn tokens_out_of_order(&self, capacity: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        let (late, alone): (Vec<&Hold>, Vec<&Hold>) = self
+            .holds
             .iter()
             .filter(|hold| hold.weight == capacity)
-            .collect();
+            .partition(|hold| self.is_late(hold));
         for pair in alone.windows(2) {
             if let [before, after] = pair
                 && before.token >= after.token
             {
-                faults.push(format!("the token did not grow: {before:?}, {after:?}"));
+                let (before, after) = (self.tell(before), self.tell(after));
+                faults.push(format!("the token did not grow: {before}, {after}"));
+            }
+        }
+        // Whoever is late has a smaller token than all who came after its session was killed, and
+        // a larger one than all who held before.
+        for hold in late {
+            let Some(kill) = self.kill_of(hold) else {
+                continue;
+            };
+            for other in &alone {
+                let is_ordered = match other.start > kill.asked {
+                    true => other.token > hold.token,
+                    false => other.token < hold.token,
+                };
+                if !is_ordered {
+                    let (hold, other) = (self.tell(hold), self.tell(other));
+                    faults.push(format!("the token does not tell: {hold}, {other}"));
+                }
             }
         }
         faults
+    }
+
+    fn excused_too_often(&self) -> Vec<String> {
+        let excused = self.holds.iter().filter(|hold| self.is_excused(hold));
+        let (excused, all) = (excused.count(), self.holds.len());
+        match excused > 1 && excused * 3 > all {
+            true => vec![format!("{excused} of {all} holds are excused")],
+            false => Vec::new(),
+        }
+    }
+
+    fn tell(&self, hold: &Hold) -> String {
+        let end = hold.end.map(|end| self.since_first(end));
+        let (start, killed) = (self.since_first(hold.start), self.kill_of(hold).is_some());
+        format!(
+            "{} in {} with {}, weight {}, {start:?} to {end:?}, killed: {killed}",
+            hold.holder, hold.session, hold.token, hold.weight
+        )
+    }
+
+    fn tell_kill(&self, kill: &Kill) -> String {
+        let (asked, done) = (self.since_first(kill.asked), self.since_first(kill.done));
+        format!("(killed: {}, {asked:?} to {done:?})", kill.session)
+    }
+
+    fn since_first(&self, time: Instant) -> Duration {
+        let first = self.holds.first().map_or(time, |hold| hold.start);
+        time.saturating_duration_since(first)
     }
 }
