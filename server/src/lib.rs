@@ -21,6 +21,8 @@ mod sessions;
 
 mod replication;
 
+mod peers;
+
 mod log;
 
 pub mod snapshot;

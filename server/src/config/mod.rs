@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use digest::digest_identity;
+pub use zoo_cfg::{ClientAddress, PeerAddress, Role, ServerLine};
 
 /// Everything a server needs to know before it starts.
 ///
@@ -26,6 +27,8 @@ pub struct Config {
     pub data_log_dir: Option<PathBuf>,
     /// This server's number, 1..=255; standalone default 1. The `myid` file.
     pub my_id: u8,
+    /// The other servers, and what this one is among them; `None` = it stands alone.
+    pub ensemble: Option<Ensemble>,
     /// Base unit of session limits and of expiry. Default 3 s. `tickTime`, ms.
     pub tick_time: Duration,
     /// Least session timeout; default 2 ticks. `minSessionTimeout`, ms.
@@ -115,6 +118,63 @@ pub struct Config {
     pub request_throttle: Option<RequestThrottle>,
     /// Answer -127 to requests that waited longer; `None` = off. `throttled_op_wait_time`, ms.
     pub throttled_op_wait: Option<Duration>,
+}
+
+/// An ensemble as its configuration lists it.
+///
+/// The list founds the ensemble and says where its servers are reached; who belongs to it from
+/// then on stands in its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ensemble {
+    /// All servers, this one among them, in the order of their numbers. `server.N`.
+    pub servers: Vec<ServerLine>,
+    /// What this server is. Its line in the list, not `peerType`.
+    pub role: Role,
+    /// How long a server may take to reach the leader and its state. Default 10 ticks. `initLimit`.
+    pub init_limit: Duration,
+    /// How long a server may be without news of the leader before it closes its clients, at
+    /// most. Default 5 ticks. `syncLimit`.
+    pub sync_limit: Duration,
+    /// Listen for peers on all interfaces. `quorumListenOnAllIPs`.
+    pub listen_everywhere: bool,
+    /// Pause between two heartbeats of the leader. Default 50 ms. `quorate.heartbeatMs`.
+    pub heartbeat: Duration,
+    /// Least time without a heartbeat before an election, on top of the leader's lease, which is
+    /// `election_max`. Default 150 ms. `quorate.electionTimeoutMinMs`.
+    pub election_min: Duration,
+    /// Largest such time, and the lease. Default 300 ms. `quorate.electionTimeoutMaxMs`.
+    pub election_max: Duration,
+}
+
+impl Ensemble {
+    /// An ensemble of these servers with the default times, `role` being that of this server.
+    #[must_use]
+    pub fn new(mut servers: Vec<ServerLine>, role: Role, tick: Duration) -> Ensemble {
+        servers.sort_by_key(|line| line.id);
+        Ensemble {
+            servers,
+            role,
+            init_limit: tick * 10,
+            sync_limit: tick * 5,
+            listen_everywhere: false,
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+        }
+    }
+
+    /// The line of a server.
+    #[must_use]
+    pub fn server(&self, id: u8) -> Option<&ServerLine> {
+        self.servers.iter().find(|line| line.id == id)
+    }
+
+    /// The numbers of those that vote.
+    pub fn participants(&self) -> impl Iterator<Item = u8> {
+        let voting = |line: &&ServerLine| line.role == Role::Participant;
+        self.servers.iter().filter(voting).map(|line| line.id)
+    }
 }
 
 /// The hash of the digest scheme.
@@ -227,6 +287,7 @@ impl Default for Config {
             data_dir: PathBuf::from("quorate-data"),
             data_log_dir: None,
             my_id: 1,
+            ensemble: None,
             tick_time,
             min_session_timeout: tick_time * 2,
             max_session_timeout: tick_time * 20,

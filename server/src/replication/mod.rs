@@ -24,6 +24,7 @@ mod machine;
 mod network;
 mod queue;
 mod read_index;
+mod role;
 mod snapshots;
 mod start;
 mod types;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
-use quorate_proto::{Acl, EventType, Zxid};
+use quorate_proto::{Acl, EventType, SessionId, Zxid};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +48,7 @@ use self::files::Claim;
 use self::launch::Parts;
 pub(crate) use self::queue::{ProposeQueue, Refused, Unavailable};
 use self::read_index::ReadIndex;
+pub(crate) use self::role::Role;
 #[cfg(any(test, feature = "testing"))]
 use self::snapshots::Snapshots;
 pub(crate) use self::start::StartError;
@@ -82,6 +84,21 @@ pub(crate) trait Deliver: Send + 'static {
     /// Nothing is delivered any more. What was proposed and has no outcome may or may not have
     /// been stored: its connection must be closed. Called once, last.
     fn lost(&mut self);
+}
+
+/// Judges the sessions of the ensemble, on whichever server leads.
+///
+/// `replication` knows when this server leads and under which lease; what was heard of which
+/// session, and what is over, is known above.
+pub(crate) trait Judge: Send + Sync + 'static {
+    /// Renews sessions that spoke, as of now (R16): afterwards none of them is expired before now
+    /// plus its timeout. Returns those that cannot be confirmed: unknown, or marked for closing.
+    /// Called on the leader only, within its lease.
+    fn renew(&self, sessions: &[SessionId]) -> Vec<SessionId>;
+    /// This server begins to judge, or its lease had a gap: every session has its full timeout and
+    /// `lease` more from now on, and what was marked for closing and is not in the log is unmarked
+    /// (R18).
+    fn start_over(&self, lease: Duration);
 }
 
 /// Whether this server takes writes.
