@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::Deliver;
 use super::entry::{EntryError, Header, invalid};
 use super::queue::{ProposeQueue, Unavailable};
-use super::snapshots::{Builder, SnapshotFile, Snapshots};
+use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
 use crate::tree::txn::Proposal;
@@ -145,6 +145,7 @@ impl Machine {
         progress: Arc<Progress>,
         metrics: Arc<Metrics>,
     ) -> Machine {
+        snapshots.serve(&restored.state);
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
@@ -240,6 +241,11 @@ impl Machine {
         *self.progress.digest.lock() = Some(newest);
     }
 
+    fn restart_due(&mut self) {
+        self.due.restart();
+        self.progress.due.store(false, Ordering::Release);
+    }
+
     fn fault(&self, error: EntryError) -> io::Error {
         tracing::error!(%error, "applying stops here");
         // The first fault is the cause; later ones follow from it.
@@ -298,8 +304,7 @@ impl RaftStateMachine<Types> for Machine {
 
     /// Runs between applies: the capture is of one log id.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        self.due.restart();
-        self.progress.due.store(false, Ordering::Release);
+        self.restart_due();
         Some(
             self.snapshots
                 .builder(self.state.capture(), self.applied, &self.membership),
@@ -311,17 +316,37 @@ impl RaftStateMachine<Types> for Machine {
             .builder(self.state.capture(), self.applied, &self.membership)
     }
 
-    /// Cannot be done while readers hold this state: the server must start again on the
-    /// snapshot. A single voter is never sent one.
-    async fn install_snapshot(
-        &mut self,
-        meta: &openraft::alias::SnapshotMetaOf<Types>,
-        _snapshot: SnapshotFile,
-    ) -> Result<(), io::Error> {
+    /// Puts what a leader sent in place of the state that is served (R20).
+    ///
+    /// The connections go first: their watches miss the events in between, and a reply from the
+    /// new state would tell a client of changes that it was to hear of before. None comes back
+    /// meanwhile, because every handshake waits for an entry behind the snapshot.
+    async fn install_snapshot(&mut self, meta: &Meta, file: SnapshotFile) -> Result<(), io::Error> {
+        let index = meta.last_log_id.map_or(0, |last| last.index);
+        let (snapshots, of) = (self.snapshots.clone(), file.clone());
+        let state = tokio::task::spawn_blocking(move || snapshots.state_of(&of))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|source| self.fault(EntryError::Snapshot { index, source }))?;
         self.deliver.get_mut().skipped();
-        Err(self.fault(EntryError::Snapshot {
-            index: meta.last_log_id.map_or(0, |last| last.index),
-        }))
+        let serving = self.state.clone();
+        tokio::task::spawn_blocking(move || drop(serving.replace(state)))
+            .await
+            .map_err(io::Error::other)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.digests.clear();
+        self.remember_digest(index);
+        self.restart_due();
+        self.snapshots.installed(meta.clone(), &file);
+        self.deliver.get_mut().resumed();
+        tracing::info!(
+            index,
+            zxid = %self.state.applied_zxid(),
+            znodes = self.state.tree().node_count(),
+            "a snapshot took the place of the state; all client connections were closed"
+        );
+        Ok(())
     }
 
     async fn get_current_snapshot(
