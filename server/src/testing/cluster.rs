@@ -381,7 +381,7 @@ impl TestCluster {
 
     /// Ends every cut and delay.
     pub fn heal(&self) {
-        self.hub.heal();
+        self.hub.heal_all();
     }
 
     /// Whatever goes from one server to another takes so long, until [`TestCluster::heal`].
