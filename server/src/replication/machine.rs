@@ -23,7 +23,7 @@ use super::queue::{ProposeQueue, Unavailable};
 use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
-use crate::tree::txn::Proposal;
+use crate::tree::txn::{Proposal, Txn, Verdict};
 use crate::tree::{ChangeSink, State};
 
 /// Digests of this many entries are remembered, to compare with what later entries carry.
@@ -178,7 +178,7 @@ impl Machine {
             }
             EntryPayload::Normal(Body(body)) => {
                 bytes = body.len();
-                count = self.apply_requests(id.index, body)?;
+                count = self.apply_requests(id.index, term, body)?;
             }
         }
         self.applied = Some(id);
@@ -189,7 +189,7 @@ impl Machine {
         Ok(count)
     }
 
-    fn apply_requests(&mut self, index: u64, body: &[u8]) -> Result<u32, EntryError> {
+    fn apply_requests(&mut self, index: u64, term: u64, body: &[u8]) -> Result<u32, EntryError> {
         let (header, mut rest) = Header::split(index, body)?;
         self.compare_digest(&header)?;
         let deliver = self.deliver.get_mut().as_mut();
@@ -199,9 +199,12 @@ impl Machine {
                 position,
                 source,
             })?;
-            let verdict = self
-                .state
-                .apply(header.wall_ms, &proposal, &mut Sink(deliver));
+            let verdict = if is_judged_before(term, &proposal) {
+                Verdict::Void
+            } else {
+                let sink = &mut Sink(deliver);
+                self.state.apply(header.wall_ms, &proposal, sink)
+            };
             deliver.outcome(&proposal, &verdict);
         }
         if !rest.is_empty() {
@@ -251,6 +254,15 @@ impl Machine {
         // The first fault is the cause; later ones follow from it.
         let _ = self.progress.fault.set(error.to_string().into());
         invalid(error)
+    }
+}
+
+/// Whether a leader before that of `term` judged this session: it was proposed again, and the
+/// leader of now has heard of the session since (R18).
+fn is_judged_before(term: u64, proposal: &Proposal<'_>) -> bool {
+    match &proposal.txn {
+        Txn::ExpireSession { judged, .. } => judged.term != 0 && judged.term != term,
+        _ => false,
     }
 }
 
