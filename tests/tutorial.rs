@@ -151,8 +151,8 @@ async fn the_tutorials_file_elects_serves_and_survives_a_kill_of_each() {
         until(&members, "the same three roles after a kill", roles);
         let mut client = WireClient::open(members[victim].addr).await;
         for at in 0..members.len() {
-            let there = client.exists(&format!("/of-{at}")).await.unwrap();
-            assert!(there.is_some(), "/of-{at} on server {}", members[victim].id);
+            let there = client.exists(&format!("/of-{at}"), false).await;
+            assert!(there.is_ok(), "/of-{at} on server {}", members[victim].id);
         }
         client.close_session().await.unwrap();
     }
