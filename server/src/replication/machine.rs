@@ -20,10 +20,10 @@ use tokio::sync::Notify;
 use super::Deliver;
 use super::entry::{EntryError, Header, invalid};
 use super::queue::{ProposeQueue, Unavailable};
-use super::snapshots::{Builder, SnapshotFile, Snapshots};
+use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
-use crate::tree::txn::Proposal;
+use crate::tree::txn::{Proposal, Txn, Verdict};
 use crate::tree::{ChangeSink, State};
 
 /// Digests of this many entries are remembered, to compare with what later entries carry.
@@ -145,6 +145,7 @@ impl Machine {
         progress: Arc<Progress>,
         metrics: Arc<Metrics>,
     ) -> Machine {
+        snapshots.serve(&restored.state);
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
@@ -177,7 +178,7 @@ impl Machine {
             }
             EntryPayload::Normal(Body(body)) => {
                 bytes = body.len();
-                count = self.apply_requests(id.index, body)?;
+                count = self.apply_requests(id.index, term, body)?;
             }
         }
         self.applied = Some(id);
@@ -188,7 +189,7 @@ impl Machine {
         Ok(count)
     }
 
-    fn apply_requests(&mut self, index: u64, body: &[u8]) -> Result<u32, EntryError> {
+    fn apply_requests(&mut self, index: u64, term: u64, body: &[u8]) -> Result<u32, EntryError> {
         let (header, mut rest) = Header::split(index, body)?;
         self.compare_digest(&header)?;
         let deliver = self.deliver.get_mut().as_mut();
@@ -198,9 +199,12 @@ impl Machine {
                 position,
                 source,
             })?;
-            let verdict = self
-                .state
-                .apply(header.wall_ms, &proposal, &mut Sink(deliver));
+            let verdict = if is_judged_before(term, &proposal) {
+                Verdict::Void
+            } else {
+                let sink = &mut Sink(deliver);
+                self.state.apply(header.wall_ms, &proposal, sink)
+            };
             deliver.outcome(&proposal, &verdict);
         }
         if !rest.is_empty() {
@@ -240,11 +244,25 @@ impl Machine {
         *self.progress.digest.lock() = Some(newest);
     }
 
+    fn restart_due(&mut self) {
+        self.due.restart();
+        self.progress.due.store(false, Ordering::Release);
+    }
+
     fn fault(&self, error: EntryError) -> io::Error {
         tracing::error!(%error, "applying stops here");
         // The first fault is the cause; later ones follow from it.
         let _ = self.progress.fault.set(error.to_string().into());
         invalid(error)
+    }
+}
+
+/// Whether a leader before that of `term` judged this session: it was proposed again, and the
+/// leader of now has heard of the session since (R18).
+fn is_judged_before(term: u64, proposal: &Proposal<'_>) -> bool {
+    match &proposal.txn {
+        Txn::ExpireSession { judged, .. } => judged.term != 0 && judged.term != term,
+        _ => false,
     }
 }
 
@@ -298,8 +316,7 @@ impl RaftStateMachine<Types> for Machine {
 
     /// Runs between applies: the capture is of one log id.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        self.due.restart();
-        self.progress.due.store(false, Ordering::Release);
+        self.restart_due();
         Some(
             self.snapshots
                 .builder(self.state.capture(), self.applied, &self.membership),
@@ -311,17 +328,37 @@ impl RaftStateMachine<Types> for Machine {
             .builder(self.state.capture(), self.applied, &self.membership)
     }
 
-    /// Cannot be done while readers hold this state: the server must start again on the
-    /// snapshot. A single voter is never sent one.
-    async fn install_snapshot(
-        &mut self,
-        meta: &openraft::alias::SnapshotMetaOf<Types>,
-        _snapshot: SnapshotFile,
-    ) -> Result<(), io::Error> {
+    /// Puts what a leader sent in place of the state that is served (R20).
+    ///
+    /// The connections go first: their watches miss the events in between, and a reply from the
+    /// new state would tell a client of changes that it was to hear of before. None comes back
+    /// meanwhile, because every handshake waits for an entry behind the snapshot.
+    async fn install_snapshot(&mut self, meta: &Meta, file: SnapshotFile) -> Result<(), io::Error> {
+        let index = meta.last_log_id.map_or(0, |last| last.index);
+        let (snapshots, of) = (self.snapshots.clone(), file.clone());
+        let state = tokio::task::spawn_blocking(move || snapshots.state_of(&of))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|source| self.fault(EntryError::Snapshot { index, source }))?;
         self.deliver.get_mut().skipped();
-        Err(self.fault(EntryError::Snapshot {
-            index: meta.last_log_id.map_or(0, |last| last.index),
-        }))
+        let serving = self.state.clone();
+        tokio::task::spawn_blocking(move || drop(serving.replace(state)))
+            .await
+            .map_err(io::Error::other)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.digests.clear();
+        self.remember_digest(index);
+        self.restart_due();
+        self.snapshots.installed(meta.clone(), &file);
+        self.deliver.get_mut().resumed();
+        tracing::info!(
+            index,
+            zxid = %self.state.applied_zxid(),
+            znodes = self.state.tree().node_count(),
+            "a snapshot took the place of the state; all client connections were closed"
+        );
+        Ok(())
     }
 
     async fn get_current_snapshot(

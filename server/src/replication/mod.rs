@@ -79,8 +79,11 @@ pub(crate) trait Deliver: Send + 'static {
     /// An entry is through: wake whoever has something to send.
     fn turn_done(&mut self);
     /// A snapshot took the place of entries that were never applied here: events and outcomes
-    /// inside it were not delivered. Close every client connection (R20).
+    /// inside it were not delivered. Close every client connection (R20). The state is still the
+    /// old one.
     fn skipped(&mut self);
+    /// The state is the snapshot's now: whatever was derived from the old one is made anew.
+    fn resumed(&mut self) {}
     /// Nothing is delivered any more. What was proposed and has no outcome may or may not have
     /// been stored: its connection must be closed. Called once, last.
     fn lost(&mut self);

@@ -83,7 +83,7 @@ impl SnapshotVisitor for Reading {
 
 fn read(store: &SnapshotStore, name: SnapshotName) -> Result<Content, FileFault> {
     let mut reading = Reading::default();
-    store.load(name, &mut reading)?;
+    store.load(&store.path(name), &mut reading)?;
     let mut content = reading.content;
     content.nodes = reading.nodes.into_inner();
     content.nodes.sort_by(|a, b| a.path.cmp(&b.path));
