@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
@@ -35,6 +35,11 @@ const TURN: u32 = 500;
 #[derive(Default)]
 pub(super) struct Progress {
     digest: Mutex<Option<(u64, u64)>>,
+    /// One above the newest index that is applied.
+    applied: AtomicU64,
+    /// Who waits for an index, so that nobody is woken for nothing.
+    waiting: AtomicUsize,
+    applied_wake: Notify,
     fault: OnceLock<Arc<str>>,
     due: AtomicBool,
     due_wake: Notify,
@@ -44,6 +49,41 @@ impl Progress {
     /// The newest entry that was applied here, and the digest of the state then.
     pub(super) fn digest(&self) -> Option<(u64, u64)> {
         *self.digest.lock()
+    }
+
+    /// Everything up to this index is applied, and can be read.
+    pub(super) fn advance(&self, index: u64) {
+        // Both sides write, then read what the other wrote: one of them sees it.
+        self.applied
+            .store(index.saturating_add(1), Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.applied_wake.notify_waiters();
+        }
+    }
+
+    /// Whether everything up to this index is applied.
+    pub(super) fn has_applied(&self, index: u64) -> bool {
+        self.applied.load(Ordering::SeqCst) > index
+    }
+
+    /// Returns when everything up to this index is applied; never, if applying has stopped.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn until_applied(&self, index: u64) {
+        if self.has_applied(index) {
+            return;
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        loop {
+            let woken = self.applied_wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            if self.has_applied(index) {
+                return;
+            }
+            woken.await;
+        }
     }
 
     /// Why applying stopped for good, if it did.
@@ -59,6 +99,22 @@ impl Progress {
     /// Returns when a snapshot becomes due.
     pub(super) async fn until_snapshot_due(&self) {
         self.due_wake.notified().await;
+    }
+}
+
+/// Counts one more who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn begin(waiting: &AtomicUsize) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -146,6 +202,9 @@ impl Machine {
         metrics: Arc<Metrics>,
     ) -> Machine {
         snapshots.serve(&restored.state);
+        if let Some(applied) = restored.applied {
+            progress.advance(applied.index);
+        }
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
@@ -242,6 +301,7 @@ impl Machine {
         }
         self.digests.push_back(newest);
         *self.progress.digest.lock() = Some(newest);
+        self.progress.advance(index);
     }
 
     fn restart_due(&mut self) {
