@@ -1,5 +1,7 @@
 //! Our snapshot files: what goes in comes out, and what is damaged is noticed.
 
+mod receive;
+
 use std::path::Path;
 use std::sync::Arc;
 
