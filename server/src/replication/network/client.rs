@@ -22,9 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use super::codec::{Append, Reply, Request};
 use super::lane::{Awaited, Lane, NoAnswer};
-use super::snapshot::{self, SnapshotFiles};
+use super::snapshot;
 use crate::peers::Call;
-use crate::replication::snapshots::SnapshotFile;
+use crate::replication::snapshots::{SnapshotFile, Snapshots};
 use crate::replication::types::{LogId, Types, Vote};
 
 /// Requests of one stream that are under way.
@@ -47,7 +47,7 @@ enum Load {
 /// Makes the clients that openraft asks for, over links that they share.
 pub(in crate::replication) struct Network {
     call: Arc<dyn Call>,
-    files: Arc<dyn SnapshotFiles>,
+    snapshots: Arc<Snapshots>,
     lanes: HashMap<(u64, Load), Arc<Lane>>,
     tasks: TaskTracker,
     runtime: Handle,
@@ -57,13 +57,13 @@ impl Network {
     /// The network over `call`. Its tasks end when openraft drops it.
     pub(in crate::replication) fn new(
         call: Arc<dyn Call>,
-        files: Arc<dyn SnapshotFiles>,
+        snapshots: Arc<Snapshots>,
         tasks: TaskTracker,
         runtime: Handle,
     ) -> Network {
         Network {
             call,
-            files,
+            snapshots,
             lanes: HashMap::new(),
             tasks,
             runtime,
@@ -91,7 +91,7 @@ impl Network {
             entries: self.lane(target, load),
             beats: self.lane(target, Load::Beats),
             call: self.call.clone(),
-            files: self.files.clone(),
+            snapshots: self.snapshots.clone(),
         }
     }
 }
@@ -115,7 +115,7 @@ pub(in crate::replication) struct Client {
     entries: Arc<Lane>,
     beats: Arc<Lane>,
     call: Arc<dyn Call>,
-    files: Arc<dyn SnapshotFiles>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl Client {
@@ -203,7 +203,7 @@ impl RaftNetworkV2<Types> for Client {
         let meta = snapshot.meta;
         let send = snapshot::send(
             &*self.call,
-            &*self.files,
+            &self.snapshots,
             self.target,
             vote,
             &meta,

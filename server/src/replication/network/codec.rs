@@ -313,7 +313,9 @@ fn take_append(from: &mut Bytes) -> Result<Append, Malformed> {
         let older = term;
         term = u64::from_be_bytes(take(from)?);
         if term < older || term > vote.leader_id.term {
-            return Err(Malformed::Nonsense("terms that fall, or that are not there yet"));
+            return Err(Malformed::Nonsense(
+                "terms that fall, or that are not there yet",
+            ));
         }
         let at = index.ok_or(Malformed::Nonsense("an index beyond all"))?;
         index = at.checked_add(1);
@@ -348,7 +350,9 @@ fn vote(kind: u8, rpc: &VoteRequest<Types>) -> BytesMut {
 fn take_vote_request(from: &mut Bytes) -> Result<VoteRequest<Types>, Malformed> {
     let vote = take_vote(from)?;
     if vote.committed {
-        return Err(Malformed::Nonsense("a vote is asked for that was won already"));
+        return Err(Malformed::Nonsense(
+            "a vote is asked for that was won already",
+        ));
     }
     let mut rpc = VoteRequest::new(vote, take_log_id(from)?);
     rpc.leadership_transfer = take_flag(from)?;

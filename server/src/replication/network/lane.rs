@@ -138,7 +138,11 @@ impl Driver {
             match self.open().await {
                 Ok(link) => {
                     let cause = self.drive(link, first).await;
-                    tracing::debug!(target = format_args!("{:#x}", self.target), cause, "link over");
+                    tracing::debug!(
+                        target = format_args!("{:#x}", self.target),
+                        cause,
+                        "link over"
+                    );
                     let error = NoAnswer::Broken {
                         target: self.target,
                         cause: cause.into(),
@@ -251,7 +255,11 @@ async fn read(reader: &mut LinkReader, pending: &Pending) -> io::Result<&'static
                 // Who gave up waiting does not mind.
                 let _ = answer.send(Ok(reply));
             }
-            _ => return Err(invalid(codec::Malformed::Nonsense("an answer out of order"))),
+            _ => {
+                return Err(invalid(codec::Malformed::Nonsense(
+                    "an answer out of order",
+                )));
+            }
         }
     }
     Ok("the peer closed it")
