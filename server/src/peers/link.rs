@@ -126,7 +126,9 @@ impl Decoder for Codec {
         from.advance(HEAD);
         let body = from.split_to(len).freeze();
         if crc32fast::hash(&body) != crc {
-            return Err(invalid(format!("a frame of {len} bytes has a wrong checksum")));
+            return Err(invalid(format!(
+                "a frame of {len} bytes has a wrong checksum"
+            )));
         }
         Ok(Some(body))
     }

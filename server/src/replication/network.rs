@@ -15,6 +15,43 @@ use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use super::snapshots::SnapshotFile;
 use super::types::{Types, Vote};
 
+/// The network of one of several.
+pub(super) struct Network {
+    #[cfg(test)]
+    wires: Option<super::boot::tests::wires::Wires>,
+}
+
+impl Network {
+    pub(super) fn new(links: &super::SharedLinks) -> Network {
+        let _ = links;
+        Network {
+            #[cfg(test)]
+            wires: links.wires(),
+        }
+    }
+}
+
+#[cfg(not(test))]
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Nobody;
+
+    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Nobody {
+        Nobody { target }
+    }
+}
+
+#[cfg(test)]
+impl RaftNetworkFactory<Types> for Network {
+    type Network = super::boot::tests::wires::Wire;
+
+    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Self::Network {
+        self.wires
+            .clone()
+            .expect("tests wire their servers")
+            .wire(target)
+    }
+}
+
 /// Makes a [`Nobody`] of every peer.
 pub(super) struct NoPeers;
 
