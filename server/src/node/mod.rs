@@ -28,7 +28,7 @@ use crate::disk::real::RealDisk;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::replication::{Health, Replication};
+use crate::replication::{Health, NoJudge, Replication};
 use crate::sessions::{CloseReason, Delivery, Sessions};
 
 /// How long a stop waits for connections to end by themselves.
@@ -101,6 +101,8 @@ impl Server {
             clock.clone(),
             metrics.clone(),
             move |state| Box::new(Delivery::new(delivery, state)),
+            Arc::new(NoJudge),
+            None,
             runtimes.raft().clone(),
         )
         .await?;

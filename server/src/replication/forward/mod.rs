@@ -24,7 +24,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -34,14 +34,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) use self::clerk::Clerk;
 pub(super) use self::courier::Courier;
 use super::queue::{ProposeQueue, Unavailable, Way};
-use super::{Judge, Role};
+use super::{Judge, Lease, Role};
+use crate::config::Config;
 
 /// Errands that wait for the courier. Readers share theirs, and one report is in flight: more
 /// only come when links break.
 const ERRANDS_MAX: usize = 64;
 
 /// The leader's right to believe that nobody else leads.
-pub(crate) trait Lease: Send + Sync + 'static {
+pub(crate) trait Alone: Send + Sync + 'static {
     /// Whether this server leads `term` and a quorum acknowledged it recently enough that no
     /// other server can lead before the lease is over.
     fn valid(&self, term: u64) -> bool;
@@ -78,6 +79,27 @@ pub(super) struct Patience {
     pub(super) answer: Duration,
     /// How long a read or a report waits for a leader in all.
     pub(super) leader: Duration,
+}
+
+impl Patience {
+    /// That of a server of an ensemble; `None` where it stands alone.
+    ///
+    /// Whoever waits longer than clients are kept waits for nothing (R17).
+    pub(super) fn of(config: &Config) -> Option<Patience> {
+        let ensemble = config.ensemble.as_ref()?;
+        let leader = config.tick_time.min(ensemble.sync_limit);
+        Some(Patience {
+            answer: leader / 3,
+            leader,
+        })
+    }
+}
+
+impl Alone for Lease {
+    fn valid(&self, _term: u64) -> bool {
+        // It is taken away before another term's is given, and given only to whoever started over.
+        Lease::valid(self)
+    }
 }
 
 /// Something to ask the leader. Whoever asked has gone away if the sender is closed; dropped
@@ -126,17 +148,18 @@ impl Errands {
 }
 
 /// Has sessions confirmed by the leader, be it this server or another.
-pub(super) struct Confirmer {
+pub(crate) struct Confirmer {
     pub(super) role: watch::Receiver<Role>,
-    pub(super) judge: Arc<dyn Judge>,
-    pub(super) lease: Arc<dyn Lease>,
+    /// Whoever judges holds this, by way of what it is confirmed by.
+    pub(super) judge: Weak<dyn Judge>,
+    pub(super) lease: Arc<dyn Alone>,
     pub(super) errands: Errands,
     pub(super) patience: Patience,
 }
 
 impl Confirmer {
     /// Renews these sessions at the leader, after this call.
-    pub(super) async fn confirm(&self, sessions: Vec<SessionId>) -> Result<Confirmed, Unavailable> {
+    pub(crate) async fn confirm(&self, sessions: Vec<SessionId>) -> Result<Confirmed, Unavailable> {
         let mut role = self.role.clone();
         let now = *role.borrow_and_update();
         match now {
@@ -153,13 +176,21 @@ impl Confirmer {
         .ok_or(Unavailable::NoLeader)
     }
 
+    /// Whether this server leads, and no other can: what it renews itself is confirmed.
+    pub(crate) fn alone(&self) -> bool {
+        match *self.role.borrow() {
+            Role::Leading { term } => self.lease.valid(term),
+            Role::Looking | Role::Following { .. } => false,
+        }
+    }
+
     /// As the leader of `term`; `None` if it cannot be sure to be that.
     fn confirm_here(&self, term: u64, sessions: &[SessionId]) -> Option<Confirmed> {
         let leads = || self.lease.valid(term) && *self.role.borrow() == Role::Leading { term };
         if !leads() {
             return None;
         }
-        let refused = self.judge.renew(sessions);
+        let refused = self.judge.upgrade()?.renew(sessions);
         leads().then_some(Confirmed { refused })
     }
 
