@@ -259,12 +259,13 @@ async fn a_mute_leader_is_called_again() {
 async fn a_leader_that_takes_what_was_never_sent_is_not_believed() {
     let mute = Arc::new(Mute(Mutex::default()));
     let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    let (_errands, run) = Errands::new();
     let way = Way::Link { leader: 1, term: 1 };
     queue.turn(way);
     let mut courier = Courier {
         queue: queue.clone(),
         call: mute.clone(),
-        errands: Errands::new().1,
+        errands: run,
         patience: PATIENCE,
     };
     let lying = async {
