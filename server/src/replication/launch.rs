@@ -19,7 +19,7 @@ use super::log_store::LogStore;
 use super::machine::{Machine, Progress, SnapshotPace};
 use super::network::NoPeers;
 use super::queue::{ProposeQueue, QUEUE_BYTES_MAX, Unavailable};
-use super::read_index::ReadIndex;
+use super::read_index::{Oracle, ReadIndex};
 use super::snapshots::Snapshots;
 use super::start::{Prepared, StartError, Surroundings};
 use super::types::{Fatal, Raft, Types};
@@ -100,7 +100,7 @@ impl Parts {
             }
         };
         let queue = self.queue;
-        let read_index = Arc::new(ReadIndex::new());
+        let read_index = Arc::new(ReadIndex::new(self.progress.clone(), None));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (health, healthy) = watch::channel(Health::Serving);
@@ -111,6 +111,7 @@ impl Parts {
             clock: around.clock.clone(),
             progress: self.progress.clone(),
             metrics: around.metrics.clone(),
+            courier: None,
         };
         let batcher = tasks.spawn_on(batcher.run(), runtime);
         let keeper = Keeper {
@@ -148,6 +149,7 @@ impl Parts {
             #[cfg(any(test, feature = "testing"))]
             snapshots: self.snapshots,
             read_index,
+            confirmer: None,
             health: healthy,
             batcher: Mutex::new(Some(batcher)),
             tasks,
@@ -248,7 +250,11 @@ async fn serve_reads(
     stop: CancellationToken,
 ) {
     let why = || queue.closed().unwrap_or(Unavailable::Stopping);
-    read_index.serve(raft, stop, why).await;
+    let oracle = Oracle {
+        quorum: Box::new(raft),
+        ensemble: None,
+    };
+    read_index.serve(oracle, stop, why).await;
 }
 
 /// Waits for the end of the engine and tells everybody.

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
@@ -23,7 +23,7 @@ use super::queue::{ProposeQueue, Unavailable};
 use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
-use crate::tree::txn::Proposal;
+use crate::tree::txn::{Proposal, Txn, Verdict};
 use crate::tree::{ChangeSink, State};
 
 /// Digests of this many entries are remembered, to compare with what later entries carry.
@@ -35,6 +35,11 @@ const TURN: u32 = 500;
 #[derive(Default)]
 pub(super) struct Progress {
     digest: Mutex<Option<(u64, u64)>>,
+    /// One above the newest index that is applied.
+    applied: AtomicU64,
+    /// Who waits for an index, so that nobody is woken for nothing.
+    waiting: AtomicUsize,
+    applied_wake: Notify,
     fault: OnceLock<Arc<str>>,
     due: AtomicBool,
     due_wake: Notify,
@@ -44,6 +49,41 @@ impl Progress {
     /// The newest entry that was applied here, and the digest of the state then.
     pub(super) fn digest(&self) -> Option<(u64, u64)> {
         *self.digest.lock()
+    }
+
+    /// Everything up to this index is applied, and can be read.
+    pub(super) fn advance(&self, index: u64) {
+        // Both sides write, then read what the other wrote: one of them sees it.
+        self.applied
+            .store(index.saturating_add(1), Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.applied_wake.notify_waiters();
+        }
+    }
+
+    /// Whether everything up to this index is applied.
+    pub(super) fn has_applied(&self, index: u64) -> bool {
+        self.applied.load(Ordering::SeqCst) > index
+    }
+
+    /// Returns when everything up to this index is applied; never, if applying has stopped.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn until_applied(&self, index: u64) {
+        if self.has_applied(index) {
+            return;
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        loop {
+            let woken = self.applied_wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            if self.has_applied(index) {
+                return;
+            }
+            woken.await;
+        }
     }
 
     /// Why applying stopped for good, if it did.
@@ -59,6 +99,22 @@ impl Progress {
     /// Returns when a snapshot becomes due.
     pub(super) async fn until_snapshot_due(&self) {
         self.due_wake.notified().await;
+    }
+}
+
+/// Counts one more who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn begin(waiting: &AtomicUsize) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -146,6 +202,9 @@ impl Machine {
         metrics: Arc<Metrics>,
     ) -> Machine {
         snapshots.serve(&restored.state);
+        if let Some(applied) = restored.applied {
+            progress.advance(applied.index);
+        }
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
@@ -178,7 +237,7 @@ impl Machine {
             }
             EntryPayload::Normal(Body(body)) => {
                 bytes = body.len();
-                count = self.apply_requests(id.index, body)?;
+                count = self.apply_requests(id.index, term, body)?;
             }
         }
         self.applied = Some(id);
@@ -189,7 +248,7 @@ impl Machine {
         Ok(count)
     }
 
-    fn apply_requests(&mut self, index: u64, body: &[u8]) -> Result<u32, EntryError> {
+    fn apply_requests(&mut self, index: u64, term: u64, body: &[u8]) -> Result<u32, EntryError> {
         let (header, mut rest) = Header::split(index, body)?;
         self.compare_digest(&header)?;
         let deliver = self.deliver.get_mut().as_mut();
@@ -199,9 +258,12 @@ impl Machine {
                 position,
                 source,
             })?;
-            let verdict = self
-                .state
-                .apply(header.wall_ms, &proposal, &mut Sink(deliver));
+            let verdict = if is_judged_before(term, &proposal) {
+                Verdict::Void
+            } else {
+                let sink = &mut Sink(deliver);
+                self.state.apply(header.wall_ms, &proposal, sink)
+            };
             deliver.outcome(&proposal, &verdict);
         }
         if !rest.is_empty() {
@@ -239,6 +301,7 @@ impl Machine {
         }
         self.digests.push_back(newest);
         *self.progress.digest.lock() = Some(newest);
+        self.progress.advance(index);
     }
 
     fn restart_due(&mut self) {
@@ -251,6 +314,15 @@ impl Machine {
         // The first fault is the cause; later ones follow from it.
         let _ = self.progress.fault.set(error.to_string().into());
         invalid(error)
+    }
+}
+
+/// Whether a leader before that of `term` judged this session: it was proposed again, and the
+/// leader of now has heard of the session since (R18).
+fn is_judged_before(term: u64, proposal: &Proposal<'_>) -> bool {
+    match &proposal.txn {
+        Txn::ExpireSession { judged, .. } => judged.term != 0 && judged.term != term,
+        _ => false,
     }
 }
 

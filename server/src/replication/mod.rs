@@ -16,6 +16,7 @@
 mod batcher;
 mod entry;
 mod files;
+mod forward;
 mod identity;
 mod keeper;
 mod launch;
@@ -45,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::files::Claim;
+use self::forward::Confirmer;
+pub(crate) use self::forward::{Confirmed, Lease};
 use self::launch::Parts;
 pub(crate) use self::queue::{ProposeQueue, Refused, Unavailable};
 use self::read_index::ReadIndex;
@@ -127,6 +130,8 @@ pub(crate) struct Replication {
     #[cfg(any(test, feature = "testing"))]
     snapshots: Arc<Snapshots>,
     read_index: Arc<ReadIndex>,
+    /// Of an ensemble.
+    confirmer: Option<Arc<Confirmer>>,
     health: watch::Receiver<Health>,
     batcher: Mutex<Option<JoinHandle<()>>>,
     tasks: TaskTracker,
@@ -215,6 +220,23 @@ impl Replication {
     /// May be dropped at any time.
     pub(crate) async fn read_index(&self) -> Result<(), Unavailable> {
         self.read_index.wait().await
+    }
+
+    /// Has the leader renew these sessions, after this call (R16). Without sessions it says
+    /// whether the leader still hears this server.
+    ///
+    /// A server that stands alone confirms whatever it is asked: it judges its sessions itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: nothing is confirmed, though the leader may have renewed them.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(crate) async fn confirm(&self, sessions: Vec<SessionId>) -> Result<Confirmed, Unavailable> {
+        match &self.confirmer {
+            Some(confirmer) => confirmer.confirm(sessions).await,
+            None => Ok(Confirmed::default()),
+        }
     }
 
     /// The current term.

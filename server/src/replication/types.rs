@@ -55,6 +55,11 @@ pub(super) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(alias::CommittedLeaderIdOf::<Types>::new(term), index)
 }
 
+/// Who leads `term`, as entries name it: there is one leader in a term.
+pub(super) fn leader_of(term: u64) -> alias::CommittedLeaderIdOf<Types> {
+    alias::CommittedLeaderIdOf::<Types>::new(term)
+}
+
 /// The id of a server in the consensus group: its number, and how often that number began with
 /// an empty disk. A wiped server is a new member, so it can never vote away what it once
 /// acknowledged.

@@ -219,10 +219,12 @@ impl Apply<'_> {
                 timeout_ms,
             } => self.attach(*ticket, *session, *timeout_ms),
             Txn::CloseSession => self.close_session(origin),
-            Txn::ExpireSession { session, attach } => {
+            Txn::ExpireSession { session, judged } => {
                 match self.core.sessions.get(*session) {
-                    Some(live) if live.attach == *attach => self.end_session(*session),
-                    // Attached again since, or closed: not silent after all.
+                    Some(live) if live.attach == judged.attach && live.last_seq <= judged.seq => {
+                        self.end_session(*session)
+                    }
+                    // Attached again since, or it wrote, or it is closed: not silent after all.
                     Some(_) | None => Verdict::Void,
                 }
             }
