@@ -145,6 +145,19 @@ pub struct Ensemble {
     pub election_min: Duration,
     /// Largest such time, and the lease. Default 300 ms. `quorate.electionTimeoutMaxMs`.
     pub election_max: Duration,
+    /// Whose word an ensemble is founded on. Default all. `quorate.firstBoot`.
+    pub first_boot: FirstBoot,
+}
+
+/// How many voters of the list must say that they are empty before one of them founds an ensemble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FirstBoot {
+    /// All, or a majority whose members all carry the marker file `initialize`.
+    All,
+    /// A majority, as in ZooKeeper. One server that lost its disk and one that was never started
+    /// are a majority of three: they would found an ensemble without the data of the third.
+    Majority,
 }
 
 impl Ensemble {
@@ -161,6 +174,7 @@ impl Ensemble {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
+            first_boot: FirstBoot::All,
         }
     }
 

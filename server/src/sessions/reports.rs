@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
 use super::confirm::{Bounds, Confirm, Unconfirmed};
-use super::conn::Conn;
+use super::conn::{Conn, millis};
 use super::outbox::{CloseReason, Fate};
 use crate::clock::SharedClock;
 use crate::watches::ConnId;
@@ -201,7 +201,7 @@ impl Reports {
             (round, waiting)
         };
         waiting.retain(|conn| conn.outbox().fate() == Fate::Open);
-        let heard = sweep.then(|| sessions.heard());
+        let heard = sweep.then(|| heard_since_confirmed(sessions));
         Report {
             round,
             began,
@@ -219,10 +219,12 @@ impl Reports {
             return;
         };
         let refused: HashSet<SessionId> = refused.into_iter().collect();
+        let began_ms = millis(report.began);
         if let Some(heard) = report.heard {
             for (conn, at_ms) in heard {
                 if !refused.contains(&conn.session()) {
                     conn.reported_ms.store(at_ms, Ordering::Relaxed);
+                    conn.proven_ms.fetch_max(began_ms, Ordering::AcqRel);
                 }
             }
             let began = u64::try_from(report.began.as_micros()).unwrap_or(u64::MAX - 1);
@@ -235,6 +237,7 @@ impl Reports {
             if refused.contains(&conn.session()) {
                 self.asked.lock().refused.insert(conn.id, conn);
             } else {
+                conn.proven_ms.fetch_max(began_ms, Ordering::AcqRel);
                 conn.confirmed.fetch_max(report.round, Ordering::AcqRel);
                 conn.wake.wake();
             }
@@ -242,7 +245,7 @@ impl Reports {
     }
 
     /// Closes the clients when nothing was confirmed for too long, and goes on doing so: a
-    /// handshake may just have come through.
+    /// handshake may just have come through. Closes those, too, whose own proof runs out.
     async fn guard(&self, sessions: &Sessions) {
         let mut was_fresh = false;
         loop {
@@ -261,7 +264,26 @@ impl Reports {
                 sessions.close_clients(CloseReason::CutOff);
             }
             was_fresh = left.is_some();
-            tokio::time::sleep(left.unwrap_or(self.bounds.silence / SWEEPS)).await;
+            for conn in sessions.attached() {
+                if !conn.is_proven(now) {
+                    conn.close(CloseReason::CutOff);
+                }
+            }
+            let pause = self.bounds.silence / SWEEPS;
+            tokio::time::sleep(left.map_or(pause, |left| left.min(pause))).await;
         }
     }
 }
+
+/// Who was heard since that was last confirmed, and when.
+fn heard_since_confirmed(sessions: &Sessions) -> Vec<(Arc<Conn>, u64)> {
+    let heard = |conn: Arc<Conn>| {
+        let at_ms = conn.heard_ms.load(Ordering::SeqCst);
+        (at_ms != conn.reported_ms.load(Ordering::Relaxed)).then_some((conn, at_ms))
+    };
+    sessions.attached().into_iter().filter_map(heard).collect()
+}
+
+#[cfg(test)]
+#[path = "reports_tests.rs"]
+mod tests;
