@@ -38,15 +38,29 @@ pub(crate) const VERSION: &str = concat!(
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
+/// The answer of a server that is still waiting for the other ones of its ensemble.
+pub(crate) fn answer_early(word: Word, whitelist: &FourLetterWords) -> Vec<u8> {
+    match word {
+        Word::TelnetClose => Vec::new(),
+        word if !is_listed(word, whitelist) => not_listed(word),
+        Word::Ruok => "imok".into(),
+        Word::Isro => "null".into(),
+        _ => NOT_SERVING.into(),
+    }
+}
+
+fn not_listed(word: Word) -> Vec<u8> {
+    let name = word.name();
+    format!("{name} is not executed because it is not in the whitelist.\n").into_bytes()
+}
+
 /// The answer to `word`; the connection closes after it, and after an empty one at once.
 pub(crate) fn answer(word: Word, view: &dyn ServerView, whitelist: &FourLetterWords) -> Vec<u8> {
     if word == Word::TelnetClose {
         return Vec::new();
     }
     if !is_listed(word, whitelist) {
-        let name = word.name();
-        return format!("{name} is not executed because it is not in the whitelist.\n")
-            .into_bytes();
+        return not_listed(word);
     }
     if word.needs_service() && !view.serving() {
         return NOT_SERVING.into();

@@ -144,9 +144,9 @@ impl Server {
             }
         };
         tasks.spawn_on(gather, runtimes.clients());
-        let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+        let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock, None);
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
-        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock, None);
         tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
         let (health, waiting) = (replication.health(), sessions.clone());
         tasks.spawn_on(

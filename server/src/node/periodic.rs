@@ -1,22 +1,25 @@
-//! What a server does without being asked: expiry, and the reaping of containers and TTL znodes.
+//! What a leader does without being asked: expiry, and the reaping of containers and TTL znodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::replication::Replication;
+use crate::replication::{Replication, Role};
 use crate::sessions::{Overdue, Sessions};
 use crate::tree::CallerBuf;
-use crate::tree::txn::{Origin, Proposal, Txn};
+use crate::tree::txn::{Judgement, Origin, Proposal, Txn};
 
 /// What the periodic tasks need.
 pub(super) struct Periodic {
     replication: Arc<Replication>,
     sessions: Arc<Sessions>,
     clock: SharedClock,
+    /// What this server is; `None` if it stands alone, and always leads.
+    role: Option<watch::Receiver<Role>>,
     tick: Duration,
     reap_interval: Duration,
     reap_per_minute: u32,
@@ -29,12 +32,14 @@ impl Periodic {
         replication: &Arc<Replication>,
         sessions: &Arc<Sessions>,
         clock: &SharedClock,
+        role: Option<watch::Receiver<Role>>,
     ) -> Periodic {
         let never_used = config.container_max_never_used;
         Periodic {
             replication: replication.clone(),
             sessions: sessions.clone(),
             clock: clock.clone(),
+            role,
             tick: config.tick_time.max(Duration::from_millis(1)),
             reap_interval: config
                 .container_check_interval
@@ -44,22 +49,42 @@ impl Periodic {
         }
     }
 
+    /// The term in which this server leads, if it does.
+    fn leads(&self) -> Option<u64> {
+        let Some(role) = &self.role else {
+            return Some(self.replication.term());
+        };
+        match *role.borrow() {
+            Role::Leading { term } => Some(term),
+            Role::Looking | Role::Following { .. } => None,
+        }
+    }
+
+    /// How long nothing is due.
+    fn next_look(&self, now: Duration, leads: bool) -> Duration {
+        if !leads && self.role.is_some() {
+            return self.tick;
+        }
+        let next = self.sessions.live.lock().next_ms();
+        let wait = next.map_or(self.tick, |at_ms| {
+            Duration::from_millis(at_ms).saturating_sub(now)
+        });
+        // What is due stays so while a leader has no lease.
+        let least = if self.role.is_some() { 10 } else { 1 };
+        wait.min(self.tick).max(Duration::from_millis(least))
+    }
+
     /// Looks at every bucket when it is due, and at least once a tick: a session that was opened
     /// meanwhile may be due sooner.
-    pub(super) async fn expire(self, stop: CancellationToken) {
+    pub(super) async fn expire(mut self, stop: CancellationToken) {
+        let mut led = None;
         loop {
             let now = self.clock.monotonic();
-            let next = self
-                .sessions
-                .live
-                .lock()
-                .next_ms()
-                .map(Duration::from_millis);
-            let wait = next.map_or(self.tick, |at| at.saturating_sub(now).min(self.tick));
-            let wait = wait.max(Duration::from_millis(1));
+            let wait = self.next_look(now, led.is_some());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
+                () = changed(&mut self.role) => {}
             }
             if self.clock.monotonic() > now + wait + self.tick {
                 // This process stood still. What its clients said meanwhile is not read yet, and
@@ -69,19 +94,31 @@ impl Periodic {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(self.tick) => {}
                 }
+                self.sessions.stood_still();
             }
+            let leads = self.leads();
+            if leads != led {
+                match leads {
+                    Some(term) => self.sessions.begin_term(term, self.replication.state()),
+                    None => self.sessions.end_term(),
+                }
+                led = leads;
+            }
+            let Some(term) = leads else {
+                continue;
+            };
             for Overdue {
                 session,
-                attach,
+                judged,
                 timeout_ms,
-            } in self.sessions.overdue()
+            } in self.sessions.overdue(term)
             {
-                if propose(&self.replication, Txn::ExpireSession { session, attach }) {
+                if propose(&self.replication, Txn::ExpireSession { session, judged }) {
                     tracing::info!(
                         "Expiring session {session}, timeout of {timeout_ms}ms exceeded"
                     );
                 } else {
-                    self.sessions.not_expired(session);
+                    self.sessions.not_expired(session, judged);
                 }
             }
         }
@@ -99,6 +136,9 @@ impl Periodic {
                 () = tokio::time::sleep(wait) => {}
             }
             next = self.clock.monotonic() + self.reap_interval;
+            if self.leads().is_none() {
+                continue;
+            }
             let now_ms = self.clock.wall_ms();
             let most = usize::try_from(self.reap_per_minute).unwrap_or(usize::MAX);
             let candidates =
@@ -107,6 +147,9 @@ impl Periodic {
                     .tree()
                     .reap_candidates(now_ms, self.never_used_ms, most);
             for (path, czxid, mzxid) in candidates {
+                if self.leads().is_none() {
+                    break;
+                }
                 let path = std::borrow::Cow::Borrowed(&*path);
                 propose(&self.replication, Txn::Reap { path, czxid, mzxid });
                 tokio::select! {
@@ -116,6 +159,16 @@ impl Periodic {
             }
         }
     }
+}
+
+/// Returns when this server has become something else; never for one that stands alone.
+async fn changed(role: &mut Option<watch::Receiver<Role>>) {
+    if let Some(role) = role
+        && role.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Proposes something of the server's own. False if the log does not take it now.
@@ -145,7 +198,11 @@ pub(super) async fn expire_now(
             replication,
             Txn::ExpireSession {
                 session,
-                attach: info.attach,
+                judged: Judgement {
+                    attach: info.attach,
+                    seq: u64::MAX,
+                    term: 0,
+                },
             },
         ) {
             return Err(no_session);

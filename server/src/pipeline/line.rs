@@ -10,7 +10,8 @@
 //!
 //! Pings and replies to auth packets take their place in the line as in ZooKeeper, but a ping does
 //! not wait behind a stalled write for longer than [`PING_PATIENCE`]: it says that the session is
-//! alive, which it is.
+//! alive, which it is. In an ensemble a leader has to say so first ([`Pings`]); while it is asked,
+//! the ping stands outside the line, and nothing waits for it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -26,9 +27,10 @@ use quorate_proto::{ErrorCode, OpCode, RequestHeader, Xid, Zxid, reply};
 
 use super::Pipeline;
 use super::auth::AuthRefused;
+use super::pings::Pings;
 use super::sasl::{SaslExchange, SaslStep};
 use crate::replication::Unavailable;
-use crate::sessions::{Conn, Fate, Identities, PAUSE_BYTES, millis};
+use crate::sessions::{CloseReason, Conn, Fate, Identities, PAUSE_BYTES, millis};
 
 /// How long a ping keeps its place behind a request that is not answered.
 const PING_PATIENCE: Duration = Duration::from_millis(250);
@@ -74,6 +76,8 @@ pub(crate) struct Line {
     pub(super) conn: Arc<Conn>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Pings that wait for a leader's word.
+    pings: Pings,
     /// The `sync` at the head of the line.
     sync: Option<Box<Sync>>,
     sasl: SaslExchange,
@@ -94,6 +98,10 @@ struct Sync {
     read_at: Duration,
     path: Option<String>,
     done: Pin<Box<dyn Future<Output = Result<(), Unavailable>> + Send>>,
+    /// What `done` came to.
+    outcome: Option<Result<(), Unavailable>>,
+    /// The report that has to confirm the session: a reply to `sync` proves it (R16).
+    confirmed_by: Option<u64>,
 }
 
 /// What one request needs to be run.
@@ -121,6 +129,7 @@ impl Line {
             conn,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            pings: Pings::default(),
             sync: None,
             sasl: SaslExchange::Fresh,
             now: Duration::ZERO,
@@ -138,6 +147,10 @@ impl Line {
     pub(crate) fn take(&mut self, payload: &[u8], now: Duration) -> Result<(), LineClosed> {
         if self.over {
             return Ok(());
+        }
+        if !self.pipeline.sessions.is_fresh(now) {
+            // Whatever it is, its answer might be believed (R17).
+            return Err(LineClosed);
         }
         self.now = now;
         let (header, body) = RequestHeader::decode(payload).map_err(|_| LineClosed)?;
@@ -163,7 +176,7 @@ impl Line {
             Some(OpCode::Auth) => self.auth(xid, body, now)?,
             Some(OpCode::Sasl) => self.sasl(xid, body, now)?,
             Some(op) => {
-                let counted = self.conn.touch(now);
+                let counted = self.conn.touch(now) || self.pipeline.sessions.in_ensemble();
                 if op == OpCode::Ping {
                     if counted {
                         self.ping(now);
@@ -182,10 +195,15 @@ impl Line {
     pub(crate) fn pump(&mut self) {
         self.retry = false;
         self.lacked_room = false;
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.pings.is_empty() {
             return;
         }
         self.now = self.pipeline.clock.monotonic();
+        if !self.pipeline.sessions.is_fresh(self.now) {
+            self.conn.outbox().close(CloseReason::CutOff);
+            return;
+        }
+        self.confirmed_pings();
         self.impatient_pings();
         while self.sync.is_none() {
             let Some(first) = self.waiting.front() else {
@@ -260,7 +278,7 @@ impl Line {
             .is_some_and(|r| server >= i64::from(r.max_requests));
         !crowded
             && !stalled
-            && self.waiting.len() < WAITING_MOST
+            && self.waiting.len() + self.pings.len() < WAITING_MOST
             && self.waiting_bytes < WAITING_BYTES_MOST
             && outstanding < WAITING_MOST as u64
             && self.conn.outbox().unwritten() <= PAUSE_BYTES
@@ -285,22 +303,35 @@ impl Line {
         let Some(sync) = &mut self.sync else {
             return Poll::Pending;
         };
-        let outcome = ready!(sync.done.as_mut().poll(cx));
+        if sync.outcome.is_none() {
+            sync.outcome = Some(ready!(sync.done.as_mut().poll(cx)));
+        }
+        let confirmed = self.conn.confirmed.load(Ordering::Acquire);
+        if sync.confirmed_by.is_some_and(|round| confirmed < round)
+            && matches!(sync.outcome, Some(Ok(())))
+        {
+            // The connection is told when it is.
+            return Poll::Pending;
+        }
         if let Some(sync) = self.sync.take() {
-            self.answer_sync(*sync, outcome);
+            self.answer_sync(*sync);
         }
         Poll::Ready(())
     }
 
-    fn answer_sync(&mut self, sync: Sync, outcome: Result<(), Unavailable>) {
+    fn answer_sync(&mut self, sync: Sync) {
         let Sync {
-            xid, read_at, path, ..
+            xid,
+            read_at,
+            path,
+            outcome,
+            ..
         } = sync;
         let zxid = self.pipeline.state.applied_zxid();
         self.now = self.pipeline.clock.monotonic();
         self.count_outstanding(-1);
         match outcome {
-            Ok(()) => {
+            None | Some(Ok(())) => {
                 let identities = self.conn.identities();
                 let ask = Ask {
                     xid,
@@ -310,12 +341,10 @@ impl Line {
                 };
                 self.reply(&ask, zxid, |w| reply::sync(w, path.as_deref()));
             }
-            Err(unavailable) => {
+            Some(Err(unavailable)) => {
                 // Nothing is known about what the others have; another server may know.
                 tracing::warn!(session = %self.conn.session(), %unavailable, "sync failed");
-                self.conn
-                    .outbox()
-                    .close(crate::sessions::CloseReason::OutcomeUnknown);
+                self.conn.outbox().close(CloseReason::OutcomeUnknown);
             }
         }
     }
@@ -410,6 +439,8 @@ impl Line {
                     read_at: ask.read_at,
                     path: path.map(std::borrow::Cow::into_owned),
                     done: Box::pin(async move { replication.read_index().await }),
+                    outcome: None,
+                    confirmed_by: self.pipeline.sessions.confirm(&self.conn),
                 }));
             }
             Ok(request) => self.read(ask, &request),
@@ -471,20 +502,37 @@ impl Line {
     }
 
     fn ping(&mut self, now: Duration) {
+        match self.pipeline.sessions.confirm(&self.conn) {
+            None => self.confirmed_ping(now),
+            Some(round) => self.pings.wait(round, now),
+        }
+    }
+
+    /// A ping that was read then may be answered in its turn.
+    fn confirmed_ping(&mut self, read_at: Duration) {
         if self.is_idle() {
             self.answer_ping();
         } else {
             self.waiting.push_back(Waiting {
                 xid: Xid::PING,
-                read_at: now,
+                read_at,
                 what: What::Ping,
             });
         }
     }
 
+    fn confirmed_pings(&mut self) {
+        let confirmed = self.conn.confirmed.load(Ordering::Acquire);
+        while let Some(read_at) = self.pings.next(confirmed) {
+            self.confirmed_ping(read_at);
+        }
+    }
+
     fn answer_ping(&mut self) {
-        // Marked for expiry while it waited: then nothing is confirmed any more (R16).
-        if self.conn.expiring.load(Ordering::SeqCst) {
+        // Marked for expiry while it waited: then nothing is confirmed any more (R16). In an
+        // ensemble it was confirmed before it came here.
+        let marked = self.conn.expiring.load(Ordering::SeqCst);
+        if marked && !self.pipeline.sessions.in_ensemble() {
             return;
         }
         let applied = self.pipeline.state.applied_zxid();

@@ -9,6 +9,7 @@ mod acl;
 mod auth;
 mod connect;
 mod line;
+mod pings;
 mod reads;
 mod sasl;
 mod throttle;

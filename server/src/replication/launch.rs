@@ -17,14 +17,15 @@ use super::batcher::Batcher;
 use super::boot::election::Sentinel;
 use super::boot::{Desk, Steward};
 use super::files::Claim;
+use super::forward::{self, Clerk, Confirmer, Courier, Errands, Patience};
 use super::identity::Identity;
 use super::keeper::Keeper;
 use super::lease::Lease;
 use super::log_store::LogStore;
 use super::machine::{Machine, Progress, SnapshotPace};
-use super::network::{Network, NoPeers};
+use super::network::{Network, NoPeers, RaftHandler, SnapshotHandler};
 use super::queue::{ProposeQueue, QUEUE_BYTES_MAX, Unavailable};
-use super::read_index::ReadIndex;
+use super::read_index::{Oracle, ReadIndex};
 use super::role::{self, Role};
 use super::snapshots::Snapshots;
 use super::start::{Prepared, StartError, Surroundings};
@@ -32,6 +33,7 @@ use super::types::{FOUNDER, Fatal, Raft, Types};
 use super::{Deliver, Health, Judge, Replication};
 use crate::config::{Config, Ensemble};
 use crate::log::Log;
+use crate::peers::Purpose;
 use crate::tree::State;
 
 /// What is there before the engine runs.
@@ -97,10 +99,12 @@ impl Parts {
     ) -> Result<Replication, StartError> {
         let (node_id, machine) = (self.identity.node_id, self.machine);
         let store = LogStore::new(self.log.clone(), node_id, self.applied_term);
+        let tasks = TaskTracker::new();
         let engine = match (&desk, &config.ensemble) {
             (Some(desk), Some(ensemble)) => {
                 let settings = Arc::new(settings_for(ensemble)?);
-                let network = Network::new(&desk.links);
+                let (links, snapshots) = (desk.links.clone(), self.snapshots.clone());
+                let network = Network::new(links, snapshots, tasks.clone(), runtime.clone());
                 runtime.spawn(member(node_id, settings, network, store, machine))
             }
             _ => runtime.spawn(engine(node_id, store, machine)),
@@ -117,10 +121,34 @@ impl Parts {
             }
         };
         let queue = self.queue;
-        let read_index = Arc::new(ReadIndex::new());
         let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let (health, healthy) = watch::channel(Health::Serving);
+        let (role, roles) = watch::channel(Role::Looking);
+        let (serving, served) = watch::channel(false);
+        let length = config
+            .ensemble
+            .as_ref()
+            .map_or(Duration::ZERO, |e| e.election_max);
+        let lease = Lease::new(length, around.clock.clone());
+        let patience = Patience::of(config);
+        let read_index = ReadIndex::new(self.progress.clone(), patience.map(|p| p.leader));
+        let read_index = Arc::new(read_index);
+        let (errands, to_run) = Errands::new();
+        let confirmer = patience.map(|patience| {
+            Arc::new(Confirmer {
+                role: roles.clone(),
+                judge: Arc::downgrade(&self.judge),
+                lease: Arc::new(lease.clone()),
+                errands: errands.clone(),
+                patience,
+            })
+        });
+        let courier = desk.as_ref().zip(patience).map(|(desk, patience)| Courier {
+            queue: queue.clone(),
+            call: desk.links.clone(),
+            errands: to_run,
+            patience,
+        });
 
         let batcher = Batcher {
             queue: queue.clone(),
@@ -128,6 +156,7 @@ impl Parts {
             clock: around.clock.clone(),
             progress: self.progress.clone(),
             metrics: around.metrics.clone(),
+            courier,
         };
         let batcher = tasks.spawn_on(batcher.run(), runtime);
         let keeper = Keeper {
@@ -139,22 +168,12 @@ impl Parts {
             stop: stop.clone(),
         };
         tasks.spawn_on(keeper.run(), runtime);
-        tasks.spawn_on(
-            serve_reads(
-                read_index.clone(),
-                raft.clone(),
-                queue.clone(),
-                stop.clone(),
-            ),
-            runtime,
-        );
-        let (role, roles) = watch::channel(Role::Looking);
-        let (serving, served) = watch::channel(false);
-        let length = config
-            .ensemble
-            .as_ref()
-            .map_or(Duration::ZERO, |e| e.election_max);
-        let lease = Lease::new(length, around.clock.clone());
+        let oracle = Oracle {
+            quorum: Box::new(raft.clone()),
+            ensemble: desk.as_ref().map(|_| (roles.clone(), errands)),
+        };
+        let reads = serve_reads(read_index.clone(), oracle, queue.clone(), stop.clone());
+        tasks.spawn_on(reads, runtime);
         let watcher = role::Watcher {
             raft: raft.clone(),
             clock: around.clock.clone(),
@@ -168,10 +187,21 @@ impl Parts {
         tasks.spawn_on(watcher.run(), runtime);
         if let Some(desk) = &desk {
             desk.is_member(&self.identity, Some(raft.clone()));
-            #[cfg(test)]
-            if let Some(wires) = desk.links.wires() {
-                wires.add(node_id, raft.clone());
+            let links = &desk.links;
+            let handler = RaftHandler::new(raft.clone(), node_id);
+            links.serve(Purpose::Raft, Arc::new(handler));
+            let handler = SnapshotHandler::new(raft.clone(), node_id, self.snapshots.clone());
+            links.serve(Purpose::Snapshot, Arc::new(handler));
+            if let Some(confirmer) = &confirmer {
+                let clerk = Clerk {
+                    queue: queue.clone(),
+                    role: roles.clone(),
+                    reads: read_index.clone(),
+                    confirmer: confirmer.clone(),
+                };
+                links.serve(Purpose::Requests, Arc::new(clerk));
             }
+            tasks.spawn_on(forward::steer(queue.clone(), roles.clone()), runtime);
             let steward = Steward {
                 raft: raft.clone(),
                 desk: desk.clone(),
@@ -205,6 +235,7 @@ impl Parts {
             #[cfg(any(test, feature = "testing"))]
             snapshots: self.snapshots,
             read_index,
+            confirmer,
             health: healthy,
             role: roles,
             serving: served,
@@ -359,12 +390,12 @@ async fn close(log: &Arc<Log>) {
 
 async fn serve_reads(
     read_index: Arc<ReadIndex>,
-    raft: Raft,
+    oracle: Oracle,
     queue: Arc<ProposeQueue>,
     stop: CancellationToken,
 ) {
     let why = || queue.closed().unwrap_or(Unavailable::Stopping);
-    read_index.serve(raft, stop, why).await;
+    read_index.serve(oracle, stop, why).await;
 }
 
 /// Waits for the end of the engine and tells everybody.

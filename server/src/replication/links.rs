@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::peers::{Call, Handler, Purpose};
+use crate::peers::{Call, Handler, Peers, Purpose};
 
 /// Opens links to the other servers, and lets them open links to this one.
 pub(crate) trait Links: Call {
@@ -18,6 +18,16 @@ pub(crate) trait Links: Call {
     #[cfg(test)]
     fn wires(&self) -> Option<super::boot::tests::wires::Wires> {
         None
+    }
+}
+
+impl Links for Peers {
+    fn identify(&self, cluster: [u8; 16], node: u64) {
+        self.become_member(cluster, node);
+    }
+
+    fn serve(&self, purpose: Purpose, handler: Arc<dyn Handler>) {
+        Peers::serve(self, purpose, handler);
     }
 }
 

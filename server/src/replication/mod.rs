@@ -17,6 +17,7 @@ mod batcher;
 mod boot;
 mod entry;
 mod files;
+mod forward;
 mod identity;
 mod keeper;
 mod launch;
@@ -49,6 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use self::boot::{Arrival, Desk};
 use self::files::Claim;
+pub(crate) use self::forward::{Confirmed, Confirmer};
 use self::launch::Parts;
 pub(crate) use self::lease::Lease;
 pub(crate) use self::links::{Links, SharedLinks};
@@ -88,8 +90,11 @@ pub(crate) trait Deliver: Send + 'static {
     /// An entry is through: wake whoever has something to send.
     fn turn_done(&mut self);
     /// A snapshot took the place of entries that were never applied here: events and outcomes
-    /// inside it were not delivered. Close every client connection (R20).
+    /// inside it were not delivered. Close every client connection (R20). The state is still the
+    /// old one.
     fn skipped(&mut self);
+    /// The state is the snapshot's now: whatever was derived from the old one is made anew.
+    fn resumed(&mut self) {}
     /// Nothing is delivered any more. What was proposed and has no outcome may or may not have
     /// been stored: its connection must be closed. Called once, last.
     fn lost(&mut self);
@@ -144,6 +149,8 @@ pub(crate) struct Replication {
     #[cfg(any(test, feature = "testing"))]
     snapshots: Arc<Snapshots>,
     read_index: Arc<ReadIndex>,
+    /// Of an ensemble.
+    confirmer: Option<Arc<Confirmer>>,
     health: watch::Receiver<Health>,
     role: watch::Receiver<Role>,
     serving: watch::Receiver<bool>,
@@ -300,6 +307,12 @@ impl Replication {
     /// May be dropped at any time.
     pub(crate) async fn read_index(&self) -> Result<(), Unavailable> {
         self.read_index.wait().await
+    }
+
+    /// Has sessions confirmed by the leader; `None` where this server stands alone, and judges
+    /// its sessions itself.
+    pub(crate) fn confirmer(&self) -> Option<&Arc<Confirmer>> {
+        self.confirmer.as_ref()
     }
 
     /// The current term.

@@ -29,7 +29,7 @@ fn push(queue: &ProposeQueue, seq: u64, bytes: usize) -> Result<(), Refused> {
 }
 
 fn next(queue: &ProposeQueue) -> Next {
-    queue.next(|count| Header {
+    queue.next(queue.way(), |count| Header {
         wall_ms: 5,
         count,
         applied: None,
@@ -40,7 +40,7 @@ fn next(queue: &ProposeQueue) -> Next {
 fn sent(queue: &ProposeQueue) -> Option<(u64, Vec<u64>, usize)> {
     let (flight, body) = match next(queue) {
         Next::Send { flight, body } | Next::Resend { flight, body } => (flight, body),
-        Next::Sleep | Next::End => return None,
+        Next::Frame { .. } | Next::Turn | Next::Sleep | Next::End => return None,
     };
     let (header, mut rest) = Header::split(0, &body).unwrap();
     let seqs: Vec<u64> = (0..header.count)

@@ -12,7 +12,7 @@ use super::files::{Claim, Layout};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
 use super::snapshots::{LEVEL_MAX, Snapshots};
-use super::types::{FOUNDER, StoredMembership, node_id};
+use super::types::{FOUNDER, LogId, StoredMembership, node_id};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::disk::SharedDisk;
@@ -201,6 +201,7 @@ pub(super) fn open(
             });
         }
     };
+    cut_what_the_snapshot_contradicts(&log, restored.applied)?;
     let reaches = restored.applied.map(|at| at.index);
     if let Some(purged) = purged.filter(|&purged| reaches.is_none_or(|at| at < purged)) {
         return Err(StartError::Gap {
@@ -215,6 +216,36 @@ pub(super) fn open(
         snapshots,
         restored,
     })
+}
+
+/// A snapshot that another server sent may contradict the end of our log, which was never
+/// committed, and the power may have failed before that end was cut. What is committed is the
+/// snapshot, and the log goes on behind it (R28).
+fn cut_what_the_snapshot_contradicts(log: &Log, applied: Option<LogId>) -> Result<(), StartError> {
+    let Some(applied) = applied else {
+        return Ok(());
+    };
+    match log.term_at(applied.index) {
+        Some(term) if term != applied.leader_id.term => {}
+        Some(_) | None => return Ok(()),
+    }
+    tracing::warn!(
+        index = applied.index,
+        "the end of the log was never committed, and a snapshot stands in its place: it is cut"
+    );
+    let (done, cut) = std::sync::mpsc::sync_channel(1);
+    log.truncate_after(
+        applied.index.checked_sub(1),
+        Box::new(move |result| {
+            let _ = done.send(result);
+        }),
+    );
+    match cut.recv() {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StartError::Engine {
+            cause: "the log has been closed".to_owned(),
+        }),
+    }
 }
 
 fn open_log(

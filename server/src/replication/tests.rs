@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod install;
 mod measure;
 mod path;
 
@@ -31,6 +32,7 @@ struct Heard {
     changes: Vec<(Zxid, EventType, String)>,
     turns: usize,
     skipped: usize,
+    resumed: usize,
     lost: usize,
 }
 
@@ -87,6 +89,10 @@ impl Deliver for Recorder {
     fn skipped(&mut self) {
         self.heard.lock().skipped += 1;
         self.news.notify_waiters();
+    }
+
+    fn resumed(&mut self) {
+        self.heard.lock().resumed += 1;
     }
 
     fn lost(&mut self) {

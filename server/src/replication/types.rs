@@ -55,6 +55,10 @@ pub(super) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(alias::CommittedLeaderIdOf::<Types>::new(term), index)
 }
 
+/// Who leads `term`, as entries name it: there is one leader in a term.
+pub(super) fn leader_of(term: u64) -> alias::CommittedLeaderIdOf<Types> {
+    alias::CommittedLeaderIdOf::<Types>::new(term)
+}
 /// The incarnation of whoever founded an ensemble, and of nobody else.
 pub(super) const FOUNDER: u32 = 1;
 

@@ -38,6 +38,10 @@ pub(crate) struct Conn {
     pub(crate) attachment: OnceLock<Attachment>,
     /// When the session was last heard here (monotonic, ms). Every accepted request counts.
     pub(crate) heard_ms: AtomicU64,
+    /// What of that a leader has confirmed: the time it was when it was reported.
+    pub(crate) reported_ms: AtomicU64,
+    /// The number of the newest report that confirmed the session for a reply that waits.
+    pub(crate) confirmed: AtomicU64,
     /// The leader is about to expire the session: nothing is confirmed to it any more (R16).
     pub(crate) expiring: AtomicBool,
     /// Statistics for `cons`.
@@ -90,6 +94,8 @@ impl Conn {
             wake: Wake::default(),
             attachment: OnceLock::new(),
             heard_ms: AtomicU64::new(0),
+            reported_ms: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
             expiring: AtomicBool::new(false),
             stats: ConnStats::default(),
             identities: RwLock::new(identities),

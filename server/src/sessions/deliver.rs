@@ -27,6 +27,8 @@ pub(crate) struct Delivery {
     state: Arc<State>,
     /// Connections to wake at the end of the turn.
     dirty: Vec<Arc<Conn>>,
+    /// Sessions whose writes this turn applied, with attach and number, for the judge.
+    wrote: Vec<(SessionId, u32, u64)>,
     /// Whom the change at hand concerns; kept for its capacity.
     recipients: Vec<ConnId>,
     /// The event at hand, encoded once for all of them.
@@ -41,17 +43,12 @@ impl Delivery {
     /// The delivery of a server; apply owns it.
     pub(crate) fn new(sessions: Arc<Sessions>, state: Arc<State>) -> Delivery {
         let now_ms = millis(sessions.clock.monotonic());
-        {
-            // Whoever has a session when this server starts to judge gets the full timeout.
-            let mut live = sessions.live.lock();
-            for (session, info) in state.sessions() {
-                live.start(session, info.attach, timeout_ms(info.timeout_ms), now_ms);
-            }
-        }
+        start_all(&sessions, &state, now_ms);
         Delivery {
             sessions,
             state,
             dirty: Vec::new(),
+            wrote: Vec::new(),
             recipients: Vec::new(),
             event: BytesMut::new(),
             now: None,
@@ -160,11 +157,14 @@ impl Delivery {
         else {
             return;
         };
+        let is_fresh = self.sessions.is_fresh(now);
         let mut outbox = conn.outbox();
         if outbox.fate() != Fate::Open {
             return;
         }
-        if last_zxid_seen > self.state.applied_zxid() {
+        if !is_fresh {
+            outbox.close(CloseReason::CutOff);
+        } else if last_zxid_seen > self.state.applied_zxid() {
             // It comes from another history: everything that ours committed is applied here.
             outbox.close(CloseReason::Moved);
         } else {
@@ -255,7 +255,17 @@ impl Deliver for Delivery {
 
     fn outcome(&mut self, proposal: &Proposal<'_>, verdict: &Verdict) {
         match (verdict, &proposal.txn) {
-            (Verdict::Judged { zxid, outcome }, _) => self.answer(proposal, *zxid, outcome),
+            (Verdict::Judged { zxid, outcome }, _) => {
+                if self.sessions.counts_writes() {
+                    let Origin {
+                        session,
+                        attach,
+                        seq,
+                    } = proposal.origin;
+                    self.wrote.push((session, attach, seq));
+                }
+                self.answer(proposal, *zxid, outcome);
+            }
             (
                 Verdict::Opened {
                     session,
@@ -297,8 +307,8 @@ impl Deliver for Delivery {
                     conn.close(CloseReason::OutcomeUnknown);
                 }
             }
-            (Verdict::Void, Txn::ExpireSession { session, .. }) => {
-                self.sessions.not_expired(*session);
+            (Verdict::Void, Txn::ExpireSession { session, judged }) => {
+                self.sessions.not_expired(*session, *judged);
             }
             // Opened and attached come with the transactions that ask for them, nothing else does.
             (
@@ -313,6 +323,10 @@ impl Deliver for Delivery {
     }
 
     fn turn_done(&mut self) {
+        if !self.wrote.is_empty() {
+            let now = self.now();
+            self.sessions.wrote(&mut self.wrote, now);
+        }
         self.now = None;
         self.record_digest();
         for conn in self.dirty.drain(..) {
@@ -322,10 +336,27 @@ impl Deliver for Delivery {
 
     fn skipped(&mut self) {
         self.sessions.close_all(CloseReason::OutcomeUnknown);
+        // Their entries may be among those that are skipped: nobody would answer them.
+        self.sessions.abandon_writes();
+    }
+
+    fn resumed(&mut self) {
+        let now_ms = millis(self.sessions.clock.monotonic());
+        self.sessions.live.lock().clear();
+        start_all(&self.sessions, &self.state, now_ms);
     }
 
     fn lost(&mut self) {
         self.sessions.abandon_writes();
+    }
+}
+
+/// Whoever has a session when this server starts to judge gets the full timeout.
+fn start_all(sessions: &Sessions, state: &State, now_ms: u64) {
+    let all = state.sessions();
+    let mut live = sessions.live.lock();
+    for (session, info) in all {
+        live.start(session, info.attach, timeout_ms(info.timeout_ms), now_ms);
     }
 }
 

@@ -4,30 +4,38 @@
 //! The replicated part of a session (that it exists, its timeout, attach and last write) is in
 //! `tree`. Here is what one server adds: its connections and their outboxes, the handshakes that
 //! wait for the log, and the leader's expiry queue. `deliver` is the way back from apply: outcomes
-//! and events become frames in outboxes.
+//! and events become frames in outboxes. `reports` is what a server of an ensemble tells its leader
+//! of its sessions and what it may tell its clients in turn; `judge` is the leader's end of that.
+//! Why the three rules together keep two clients from one lock: `docs/design/session-lease.md`.
 
+mod confirm;
 mod conn;
 mod deliver;
 mod expiry;
 mod identities;
+mod judge;
 mod live;
 mod outbox;
+mod reports;
 mod wake;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, RwLock};
 use quorate_proto::{SessionId, Zxid};
 
+pub(crate) use self::confirm::{Bounds, Confirm, Unconfirmed};
 pub(crate) use self::conn::{Conn, millis};
 pub(crate) use self::deliver::Delivery;
 pub(crate) use self::identities::Identities;
 pub(crate) use self::live::{Live, Overdue};
 pub(crate) use self::outbox::{Budget, CloseReason, Fate, InFlight, PAUSE_BYTES};
+pub(crate) use self::reports::Reports;
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 use crate::tree::txn::Ticket;
@@ -68,6 +76,10 @@ pub(crate) struct Sessions {
     server: u8,
     boot: u64,
     budget: Arc<Budget>,
+    /// In an ensemble: who confirms the sessions. A server that stands alone needs nobody.
+    reports: OnceLock<Arc<Reports>>,
+    /// This server judges an ensemble: it counts the writes that it applies.
+    counts_writes: AtomicBool,
     clock: SharedClock,
     metrics: Arc<Metrics>,
 }
@@ -120,6 +132,8 @@ impl Sessions {
             server,
             boot,
             budget: Budget::new(OUTBOX_BUDGET),
+            reports: OnceLock::new(),
+            counts_writes: AtomicBool::new(false),
             clock,
             metrics,
         })
@@ -221,6 +235,61 @@ impl Sessions {
         }
     }
 
+    /// This server is one of an ensemble: from now on its clients are answered on the strength of
+    /// these reports. Called once, before clients are served.
+    pub(crate) fn join_ensemble(&self, reports: Arc<Reports>) {
+        // A second call would find the first one's reports in use: they stay.
+        let _ = self.reports.set(reports);
+    }
+
+    /// Whether this server is one of an ensemble.
+    ///
+    /// It then answers requests of a session whose expiry is on its way: whichever comes first in
+    /// the log makes the other void. Only confirmations are kept back, until one of them is.
+    pub(crate) fn in_ensemble(&self) -> bool {
+        self.reports.get().is_some()
+    }
+
+    /// Whether clients may be answered at `now`, and taken in (R17). Always so for a server that
+    /// stands alone.
+    pub(crate) fn is_fresh(&self, now: Duration) -> bool {
+        self.reports
+            .get()
+            .is_none_or(|reports| reports.is_fresh(now))
+    }
+
+    /// Has a session confirmed that was touched before this call (R16). `None`: it is; else once
+    /// [`Conn::confirmed`] has reached the number, for which the connection is woken.
+    pub(crate) fn confirm(&self, conn: &Arc<Conn>) -> Option<u64> {
+        let reports = self.reports.get()?;
+        // In this order: the lease outlasts the touch, and the mark is looked at behind it.
+        let confirmed = reports.confirms_alone() && !conn.expiring.load(Ordering::SeqCst);
+        (!confirmed).then(|| reports.ask(conn))
+    }
+
+    /// Closes every connection that has a session or is about to have one.
+    pub(crate) fn close_clients(&self, reason: CloseReason) {
+        for conn in self.connections() {
+            if conn.attachment.get().is_some() {
+                conn.close(reason);
+            }
+        }
+        let waiting = std::mem::take(&mut *self.handshakes.lock());
+        for handshake in waiting.into_values() {
+            handshake.conn.close(reason);
+        }
+    }
+
+    /// Who was heard since that was last confirmed, and when.
+    fn heard(&self) -> Vec<(Arc<Conn>, u64)> {
+        let by_session = self.by_session.read();
+        let heard = |conn: &Arc<Conn>| {
+            let at_ms = conn.heard_ms.load(Ordering::SeqCst);
+            (at_ms != conn.reported_ms.load(Ordering::Relaxed)).then(|| (conn.clone(), at_ms))
+        };
+        by_session.values().filter_map(heard).collect()
+    }
+
     /// The log takes no more writes: whoever waits for one is told so, by a closed connection.
     pub(crate) fn abandon_writes(&self) {
         for conn in self.connections() {
@@ -232,20 +301,5 @@ impl Sessions {
         for (_, handshake) in self.handshakes.lock().drain() {
             handshake.conn.close(CloseReason::OutcomeUnknown);
         }
-    }
-
-    /// Takes out the sessions that are over, marked so that nothing is confirmed to them any more.
-    pub(crate) fn overdue(&self) -> Vec<Overdue> {
-        let now_ms = millis(self.clock.monotonic());
-        self.live
-            .lock()
-            .overdue(now_ms, |session| self.by_session(session))
-    }
-
-    /// The expiry of a session could not be proposed: it is looked at again at the next tick.
-    pub(crate) fn not_expired(&self, session: SessionId) {
-        let conn = self.by_session(session);
-        let now_ms = millis(self.clock.monotonic());
-        self.live.lock().revive(session, conn.as_deref(), now_ms);
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum CloseReason {
     Expired,
     /// The outcome of a write is unknown.
     OutcomeUnknown,
+    /// No leader confirmed the sessions of this server for too long (R17).
+    CutOff,
     /// The server is stopping.
     Shutdown,
 }

@@ -10,7 +10,7 @@ use quorate_proto::{Acl, ErrorCode, Id, Perms, SessionId, Version, Zxid};
 
 use super::Caller;
 use super::acls::OPEN;
-use super::txn::{Create, CreateKind, Op, Origin, Proposal, Ticket, Txn};
+use super::txn::{Create, CreateKind, Judgement, Op, Origin, Proposal, Ticket, Txn};
 
 /// These bytes are no proposal that this server knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,8 +41,10 @@ mod tag {
     pub(super) const OPEN_SESSION: u8 = 3;
     pub(super) const ATTACH: u8 = 4;
     pub(super) const CLOSE_SESSION: u8 = 5;
+    /// As single servers wrote it: nothing but the attach was judged by.
     pub(super) const EXPIRE_SESSION: u8 = 6;
     pub(super) const REAP: u8 = 7;
+    pub(super) const EXPIRE_JUDGED: u8 = 8;
 
     pub(super) const REFUSED: u8 = 1;
     pub(super) const CREATE: u8 = 2;
@@ -127,10 +129,12 @@ fn put_txn(out: &mut BytesMut, txn: &Txn<'_>) {
             out.put_i32(*timeout_ms);
         }
         Txn::CloseSession => out.put_u8(tag::CLOSE_SESSION),
-        Txn::ExpireSession { session, attach } => {
-            out.put_u8(tag::EXPIRE_SESSION);
+        Txn::ExpireSession { session, judged } => {
+            out.put_u8(tag::EXPIRE_JUDGED);
             out.put_i64(session.0);
-            out.put_u32(*attach);
+            out.put_u32(judged.attach);
+            out.put_u64(judged.seq);
+            out.put_u64(judged.term);
         }
         Txn::Reap { path, czxid, mzxid } => {
             out.put_u8(tag::REAP);
@@ -370,7 +374,19 @@ impl<'a> Reader<'a> {
             tag::CLOSE_SESSION => Ok(Txn::CloseSession),
             tag::EXPIRE_SESSION => Ok(Txn::ExpireSession {
                 session: SessionId(self.i64("session")?),
-                attach: self.u32("attach")?,
+                judged: Judgement {
+                    attach: self.u32("attach")?,
+                    seq: u64::MAX,
+                    term: 0,
+                },
+            }),
+            tag::EXPIRE_JUDGED => Ok(Txn::ExpireSession {
+                session: SessionId(self.i64("session")?),
+                judged: Judgement {
+                    attach: self.u32("attach")?,
+                    seq: u64::from_be_bytes(self.array("seq")?),
+                    term: u64::from_be_bytes(self.array("term")?),
+                },
             }),
             tag::REAP => Ok(Txn::Reap {
                 path: self.path()?,

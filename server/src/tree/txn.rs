@@ -60,9 +60,11 @@ pub(crate) enum Txn<'a> {
     },
     /// The client ends its session.
     CloseSession,
-    /// The leader ends a session that was silent for too long, unless it was attached again
-    /// since `attach`.
-    ExpireSession { session: SessionId, attach: u32 },
+    /// The leader ends a session that was silent for too long, unless that is so no more.
+    ExpireSession {
+        session: SessionId,
+        judged: Judgement,
+    },
     /// The leader removes an empty container or a stale TTL znode, if it still is one: `czxid`
     /// must match, and it must have no children.
     Reap {
@@ -70,6 +72,18 @@ pub(crate) enum Txn<'a> {
         czxid: Zxid,
         mzxid: Zxid,
     },
+}
+
+/// What an expiry was judged by. It is void if one of these is no longer so when it is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Judgement {
+    /// Which attach of the session was silent.
+    pub(crate) attach: u32,
+    /// The last write of that attach that the leader knew: a later one spoke for the session.
+    /// `u64::MAX` where no write can go unheard.
+    pub(crate) seq: u64,
+    /// The term of the leader that judged; a later leader hears for itself. 0: any.
+    pub(crate) term: u64,
 }
 
 /// One operation that changes a znode, or checks one.

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_proto::{Acl, ErrorCode, Id, Perms, SessionId, Version, Zxid};
 
-use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Ticket, Txn};
+use crate::tree::txn::{Create, CreateKind, Judgement, Op, Origin, Proposal, Ticket, Txn};
 use crate::tree::{CallerBuf, CodecError};
 
 fn acl() -> impl Strategy<Value = Vec<Acl>> {
@@ -91,9 +91,11 @@ fn txn() -> impl Strategy<Value = Txn<'static>> {
             }
         }),
         Just(Txn::CloseSession),
-        any::<(i64, u32)>().prop_map(|(session, attach)| Txn::ExpireSession {
-            session: SessionId(session),
-            attach,
+        any::<(i64, u32, u64, u64)>().prop_map(|(session, attach, seq, term)| {
+            Txn::ExpireSession {
+                session: SessionId(session),
+                judged: Judgement { attach, seq, term },
+            }
         }),
         (".{0,20}", any::<(i64, i64)>()).prop_map(|(path, (czxid, mzxid))| Txn::Reap {
             path: path.into(),

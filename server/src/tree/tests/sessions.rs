@@ -3,7 +3,7 @@
 use quorate_proto::{ErrorCode, EventType, SessionId, Zxid};
 
 use super::support::*;
-use crate::tree::txn::{OpResult, Origin, Outcome, Ticket, Txn, Verdict};
+use crate::tree::txn::{Judgement, OpResult, Origin, Outcome, Ticket, Txn, Verdict};
 use crate::tree::{SessionInfo, State};
 
 fn attach(world: &mut World, session: SessionId) -> Verdict {
@@ -282,7 +282,14 @@ fn an_expiry_is_void_once_the_session_was_attached_again() {
     world.op(ephemeral("/e")).unwrap();
     attach(&mut world, session);
     let zxid = world.zxid();
-    let expire = |attach| Txn::ExpireSession { session, attach };
+    let expire = |attach| Txn::ExpireSession {
+        session,
+        judged: Judgement {
+            attach,
+            seq: u64::MAX,
+            term: 1,
+        },
+    };
     assert_eq!(world.raw(Origin::default(), expire(1)), Verdict::Void);
     assert_eq!(world.zxid(), zxid);
     assert!(world.stat("/e").is_some());
@@ -292,6 +299,32 @@ fn an_expiry_is_void_once_the_session_was_attached_again() {
     ));
     assert_eq!(world.stat("/e"), None);
     assert_eq!(world.raw(Origin::default(), expire(2)), Verdict::Void);
+}
+
+/// R16: a write that reached the log in front of an expiry spoke for its session.
+#[test]
+fn an_expiry_is_void_once_the_session_wrote() {
+    let mut world = World::new();
+    let session = world.session;
+    world.op(ephemeral("/e")).unwrap();
+    let wrote = world.state.session(session).unwrap().last_seq;
+    let expire = |seq| Txn::ExpireSession {
+        session,
+        judged: Judgement {
+            attach: 1,
+            seq,
+            term: 1,
+        },
+    };
+    assert_eq!(
+        world.raw(Origin::default(), expire(wrote - 1)),
+        Verdict::Void
+    );
+    assert!(world.stat("/e").is_some());
+    assert!(matches!(
+        world.raw(Origin::default(), expire(wrote)),
+        Verdict::Closed { .. }
+    ));
 }
 
 fn candidates(world: &World, now_ms: i64, never_used_ms: Option<i64>) -> Vec<String> {

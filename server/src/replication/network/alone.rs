@@ -1,4 +1,4 @@
-//! The other servers of the ensemble: there are none.
+//! The network of a server that stands alone.
 //!
 //! A single voter has nobody to talk to, and openraft never asks it to. Should it do so
 //! nevertheless, it hears that the peer cannot be reached, and tries again later.
@@ -12,51 +12,14 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use super::snapshots::SnapshotFile;
-use super::types::{Types, Vote};
-
-/// The network of one of several.
-pub(super) struct Network {
-    #[cfg(test)]
-    wires: Option<super::boot::tests::wires::Wires>,
-}
-
-impl Network {
-    pub(super) fn new(links: &super::SharedLinks) -> Network {
-        let _ = links;
-        Network {
-            #[cfg(test)]
-            wires: links.wires(),
-        }
-    }
-}
-
-#[cfg(not(test))]
-impl RaftNetworkFactory<Types> for Network {
-    type Network = Nobody;
-
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Nobody {
-        Nobody { target }
-    }
-}
-
-#[cfg(test)]
-impl RaftNetworkFactory<Types> for Network {
-    type Network = super::boot::tests::wires::Wire;
-
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Self::Network {
-        self.wires
-            .clone()
-            .expect("tests wire their servers")
-            .wire(target)
-    }
-}
+use crate::replication::snapshots::SnapshotFile;
+use crate::replication::types::{Types, Vote};
 
 /// Makes a [`Nobody`] of every peer.
-pub(super) struct NoPeers;
+pub(in crate::replication) struct NoPeers;
 
 /// A peer that cannot be reached.
-pub(super) struct Nobody {
+pub(in crate::replication) struct Nobody {
     target: u64,
 }
 
