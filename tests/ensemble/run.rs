@@ -122,9 +122,7 @@ pub(crate) async fn run(
     }
     cluster.converged().await;
 
-    let last = look(&setup)
-        .await
-        .map_err(|error| format!("at the end: {error}"))?;
+    let last = look_until_seen(&setup).await?;
     let newest = last
         .nodes
         .get(REGISTERS[0])
@@ -192,6 +190,19 @@ async fn no_ephemerals(client: &Client) -> Result<(), String> {
     };
     let left = || format!("ephemerals are left {RECOVERY:?} after their sessions ended");
     timeout(RECOVERY, gone).await.map_err(|_| left())
+}
+
+/// The session of whoever looks may have been lost on the way here: then it has another.
+async fn look_until_seen(client: &Client) -> Result<Final, String> {
+    let mut attempts = 0;
+    loop {
+        match look(client).await {
+            Ok(last) => return Ok(last),
+            Err(error) if attempts == 50 => return Err(format!("at the end: {error}")),
+            Err(_) => attempts += 1,
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn look(client: &Client) -> Result<Final, Error> {

@@ -269,7 +269,7 @@ fn end_session(queue: &ProposeQueue, session: i64) -> Result<(), Refused> {
         caller: caller.as_caller(),
         txn: Txn::ExpireSession {
             session: SessionId(session),
-            attach: 1,
+            judged: crate::tree::txn::Judgement { attach: 1, seq: u64::MAX, term: 0 },
         },
     })
 }

@@ -340,6 +340,17 @@ pub(super) fn settle(
     Ok(())
 }
 
+/// All of it, of a server that stands alone or was founded before. Blocks.
+#[cfg(test)]
+pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared, StartError> {
+    let claimed = claim(config, around)?;
+    let identity = match &claimed.identity {
+        Some(identity) => identity.clone(),
+        None => found(config, around, &claimed)?,
+    };
+    open(config, around, claimed, identity)
+}
+
 /// The last zxid of the ZooKeeper whose data lie here; -1 without any. Reads all of them. Blocks.
 pub(super) fn history(config: &Config) -> Result<i64, StartError> {
     let theirs = their_dirs(config);

@@ -151,7 +151,7 @@ impl Quorum for View {
     }
 }
 
-impl Lease for View {
+impl Alone for View {
     fn valid(&self, term: u64) -> bool {
         self.engine.lock().leader == Some((self.server, term))
     }
@@ -265,6 +265,7 @@ struct Server {
     read_index: Arc<ReadIndex>,
     confirmer: Arc<Confirmer>,
     progress: Arc<Progress>,
+    _judge: Arc<dyn Judge>,
 }
 
 impl Server {
@@ -274,11 +275,12 @@ impl Server {
         let progress = Arc::new(Progress::default());
         progress.advance(0);
         let engine = view.engine.clone();
+        let judge: Arc<dyn Judge> = Arc::new(view.clone());
         let forwarding = open(Surroundings {
             queue: queue.clone(),
             role: following.clone(),
             call: Arc::new(Caller1(number, wires.clone())),
-            judge: Arc::new(view.clone()),
+            judge: Arc::downgrade(&judge),
             lease: Arc::new(view.clone()),
             progress: progress.clone(),
             patience: PATIENCE,
@@ -302,6 +304,7 @@ impl Server {
             read_index: forwarding.read_index,
             confirmer: forwarding.confirmer,
             progress,
+            _judge: judge,
         }
     }
 

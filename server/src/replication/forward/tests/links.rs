@@ -102,7 +102,7 @@ async fn a_follower_cannot_end_a_session() {
     let mut link = link_to_leader(&world).await;
     let end = Txn::ExpireSession {
         session: SessionId(9),
-        attach: 1,
+        judged: crate::tree::txn::Judgement { attach: 1, seq: u64::MAX, term: 0 },
     };
     let end = (Origin::default(), end);
     say(
@@ -146,7 +146,7 @@ async fn a_report_is_confirmed_within_a_lease_only() {
 /// A lease that ends while the judge is at work.
 struct ShortLease(Mutex<u32>);
 
-impl Lease for ShortLease {
+impl Alone for ShortLease {
     fn valid(&self, _term: u64) -> bool {
         let mut left = self.0.lock();
         *left = left.saturating_sub(1);
@@ -162,10 +162,11 @@ async fn a_lease_that_ends_during_the_renewal_confirms_nothing() {
         engine: SharedEngine::default(),
         renewed: Arc::default(),
     };
+    let judge: Arc<dyn Judge> = Arc::new(view);
     for (looks, confirmed) in [(1, false), (2, false), (3, true)] {
         let confirmer = Confirmer {
             role: role.clone(),
-            judge: Arc::new(view.clone()),
+            judge: Arc::downgrade(&judge),
             lease: Arc::new(ShortLease(Mutex::new(looks))),
             errands: Errands::new().0,
             patience: PATIENCE,
