@@ -14,6 +14,8 @@ mod deliver;
 mod expiry;
 mod identities;
 mod judge;
+#[cfg(test)]
+mod lease_tests;
 mod live;
 mod outbox;
 mod reports;
