@@ -16,26 +16,26 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::ask::Ask;
 #[cfg(feature = "testing")]
 pub use self::error::NoSession;
 pub use self::error::{ServerFailed, StartError, StorageError, StorageTrouble};
 pub use self::export::{ExportDataDirError, export_datadir};
-use self::ask::Ask;
 #[cfg(feature = "testing")]
 pub(crate) use self::runtimes::Paused;
 use self::runtimes::Runtimes;
 use self::view::View;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
-use crate::connection::Shared;
+use crate::connection::{PeerPort, Shared};
 use crate::disk::SharedDisk;
 use crate::disk::real::RealDisk;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
+use crate::peers::{Peers, SharedNet, TcpNet};
 use crate::pipeline::Pipeline;
 #[cfg(feature = "testing")]
 use crate::replication::Role;
-use crate::peers::{Peers, SharedNet, TcpNet};
 use crate::replication::{Health, Replication, SharedLinks};
 use crate::sessions::{Bounds, CloseReason, Delivery, Reports, Sessions};
 
@@ -167,6 +167,7 @@ impl Server {
             words: Arc::new(view),
             clock: clock.clone(),
             sessionless_timeout: config.sessionless_timeout,
+            peers: peers.clone().map(|peers| peers as Arc<dyn PeerPort>),
         });
         if let Some(bound) = bound {
             let listener = Listener::new(bound, &config, shared, sessions.clone(), metrics.clone());

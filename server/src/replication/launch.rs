@@ -130,17 +130,20 @@ impl Parts {
             .as_ref()
             .map_or(Duration::ZERO, |e| e.election_max);
         let lease = Lease::new(length, around.clock.clone());
-        let forwarding = desk.as_ref().zip(Patience::of(config)).map(|(desk, patience)| {
-            forward::open(forward::Surroundings {
-                queue: queue.clone(),
-                role: roles.clone(),
-                call: desk.links.clone(),
-                judge: Arc::downgrade(&self.judge),
-                lease: Arc::new(lease.clone()),
-                progress: self.progress.clone(),
-                patience,
-            })
-        });
+        let forwarding = desk
+            .as_ref()
+            .zip(Patience::of(config))
+            .map(|(desk, patience)| {
+                forward::open(forward::Surroundings {
+                    queue: queue.clone(),
+                    role: roles.clone(),
+                    call: desk.links.clone(),
+                    judge: Arc::downgrade(&self.judge),
+                    lease: Arc::new(lease.clone()),
+                    progress: self.progress.clone(),
+                    patience,
+                })
+            });
         let (courier, clerk, confirmer, read_index, ensemble) = match forwarding {
             Some(forward::Forwarding {
                 courier,
@@ -150,7 +153,13 @@ impl Parts {
                 errands,
             }) => {
                 let ensemble = Some((roles.clone(), errands));
-                (Some(courier), Some(clerk), Some(confirmer), read_index, ensemble)
+                (
+                    Some(courier),
+                    Some(clerk),
+                    Some(confirmer),
+                    read_index,
+                    ensemble,
+                )
             }
             None => {
                 let read_index = Arc::new(ReadIndex::new(self.progress.clone(), None));

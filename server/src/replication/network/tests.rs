@@ -219,16 +219,26 @@ impl Node {
         metrics.state == ServerState::Leader
     }
 
-    /// Opens sessions through this leader; the index of the last.
+    /// Opens sessions through this leader.
     async fn open_sessions(&self, count: u64) {
+        // Until a quorum has answered, a new leader refuses.
+        self.agreed().await;
         for count in 0..count {
             let written = self.raft.client_write_ff(request(count), None).await;
             written.unwrap();
         }
-        self.raft
-            .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
-            .await
-            .unwrap();
+        self.agreed().await;
+    }
+
+    /// Returns when a quorum has confirmed that this server leads, and it has applied what it had.
+    async fn agreed(&self) {
+        let agreed = async {
+            let policy = openraft::ReadPolicy::ReadIndex;
+            while self.raft.ensure_linearizable(policy).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, agreed).await.unwrap();
     }
 
     fn sessions(&self) -> usize {
