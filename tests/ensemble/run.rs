@@ -182,7 +182,7 @@ async fn connect(servers: &str) -> Client {
 async fn no_ephemerals(client: &Client) -> Result<(), String> {
     let gone = async {
         loop {
-            if let Ok(children) = client.children(ALIVE).await
+            if let Ok((children, _)) = client.children(ALIVE).await
                 && children.is_empty()
             {
                 return;
@@ -202,7 +202,7 @@ async fn look(client: &Client) -> Result<Final, Error> {
         last.nodes.insert((*key).into(), seen(&node));
     }
     let children = last.children.entry(PARENT.into()).or_default();
-    let mut names = client.children(PARENT).await?;
+    let (mut names, _) = client.children(PARENT).await?;
     names.sort();
     for name in names {
         let node = client.get(&format!("{PARENT}/{name}")).await?;
@@ -298,7 +298,7 @@ async fn call(client: &Client, board: &Board, rng: &mut StdRng, mark: String) ->
         }
         40..55 => {
             let create = client
-                .create(format!("{PARENT}/n-"), mark.clone())
+                .create(&format!("{PARENT}/n-"), mark.clone())
                 .sequential()
                 .await;
             let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -343,7 +343,7 @@ async fn neighbours(client: &Client, board: &Board) {
     if client.sync("/").await.is_err() {
         return;
     }
-    let Ok(children) = client.children(ALIVE).await else {
+    let Ok((children, _)) = client.children(ALIVE).await else {
         return;
     };
     let now = Instant::now();

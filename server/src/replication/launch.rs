@@ -17,7 +17,7 @@ use super::batcher::Batcher;
 use super::boot::election::Sentinel;
 use super::boot::{Desk, Steward};
 use super::files::Claim;
-use super::forward::{self, Clerk, Confirmer, Courier, Errands, Patience};
+use super::forward::{self, Patience};
 use super::identity::Identity;
 use super::keeper::Keeper;
 use super::lease::Lease;
@@ -130,26 +130,33 @@ impl Parts {
             .as_ref()
             .map_or(Duration::ZERO, |e| e.election_max);
         let lease = Lease::new(length, around.clock.clone());
-        let patience = Patience::of(config);
-        let read_index = ReadIndex::new(self.progress.clone(), patience.map(|p| p.leader));
-        let read_index = Arc::new(read_index);
-        let (errands, to_run) = Errands::new();
-        let confirmer = patience.map(|patience| {
-            Arc::new(Confirmer {
+        let forwarding = desk.as_ref().zip(Patience::of(config)).map(|(desk, patience)| {
+            forward::open(forward::Surroundings {
+                queue: queue.clone(),
                 role: roles.clone(),
+                call: desk.links.clone(),
                 judge: Arc::downgrade(&self.judge),
                 lease: Arc::new(lease.clone()),
-                errands: errands.clone(),
+                progress: self.progress.clone(),
                 patience,
             })
         });
-        let courier = desk.as_ref().zip(patience).map(|(desk, patience)| Courier {
-            queue: queue.clone(),
-            call: desk.links.clone(),
-            errands: to_run,
-            patience,
-        });
-
+        let (courier, clerk, confirmer, read_index, ensemble) = match forwarding {
+            Some(forward::Forwarding {
+                courier,
+                clerk,
+                confirmer,
+                read_index,
+                errands,
+            }) => {
+                let ensemble = Some((roles.clone(), errands));
+                (Some(courier), Some(clerk), Some(confirmer), read_index, ensemble)
+            }
+            None => {
+                let read_index = Arc::new(ReadIndex::new(self.progress.clone(), None));
+                (None, None, None, read_index, None)
+            }
+        };
         let batcher = Batcher {
             queue: queue.clone(),
             raft: raft.clone(),
@@ -170,7 +177,7 @@ impl Parts {
         tasks.spawn_on(keeper.run(), runtime);
         let oracle = Oracle {
             quorum: Box::new(raft.clone()),
-            ensemble: desk.as_ref().map(|_| (roles.clone(), errands)),
+            ensemble,
         };
         let reads = serve_reads(read_index.clone(), oracle, queue.clone(), stop.clone());
         tasks.spawn_on(reads, runtime);
@@ -192,13 +199,7 @@ impl Parts {
             links.serve(Purpose::Raft, Arc::new(handler));
             let handler = SnapshotHandler::new(raft.clone(), node_id, self.snapshots.clone());
             links.serve(Purpose::Snapshot, Arc::new(handler));
-            if let Some(confirmer) = &confirmer {
-                let clerk = Clerk {
-                    queue: queue.clone(),
-                    role: roles.clone(),
-                    reads: read_index.clone(),
-                    confirmer: confirmer.clone(),
-                };
+            if let Some(clerk) = clerk {
                 links.serve(Purpose::Requests, Arc::new(clerk));
             }
             tasks.spawn_on(forward::steer(queue.clone(), roles.clone()), runtime);

@@ -33,9 +33,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::clerk::Clerk;
 pub(super) use self::courier::Courier;
+use super::machine::Progress;
 use super::queue::{ProposeQueue, Unavailable, Way};
+use super::read_index::ReadIndex;
 use super::{Judge, Lease, Role};
 use crate::config::Config;
+use crate::peers::Call;
 
 /// Errands that wait for the courier. Readers share theirs, and one report is in flight: more
 /// only come when links break.
@@ -71,7 +74,7 @@ pub(crate) struct Confirmed {
     pub(crate) refused: Vec<SessionId>,
 }
 
-/// How patient both sides are.
+/// How patient a server is with its leader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// How long the leader may leave a read index or a report unanswered before the link to it
@@ -210,6 +213,62 @@ impl Confirmer {
             }
             sessions = rest;
         }
+    }
+}
+
+/// What forwarding needs of the rest of the server.
+pub(super) struct Surroundings {
+    pub(super) queue: Arc<ProposeQueue>,
+    pub(super) role: watch::Receiver<Role>,
+    pub(super) call: Arc<dyn Call>,
+    pub(super) judge: Weak<dyn Judge>,
+    pub(super) lease: Arc<dyn Alone>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) patience: Patience,
+}
+
+/// The parts of an ensemble's server that this room makes.
+pub(super) struct Forwarding {
+    /// For the batcher.
+    pub(super) courier: Courier,
+    /// Serves [`crate::peers::Purpose::Requests`].
+    pub(super) clerk: Clerk,
+    pub(super) confirmer: Arc<Confirmer>,
+    /// To be served with an [`super::read_index::Oracle`] that has `errands`.
+    pub(super) read_index: Arc<ReadIndex>,
+    pub(super) errands: Errands,
+}
+
+/// Puts the parts together, and turns the queue to the role of the moment. From then on [`steer`]
+/// must run.
+pub(super) fn open(around: Surroundings) -> Forwarding {
+    let (errands, run) = Errands::new();
+    around.queue.turn(way_in(*around.role.borrow()));
+    let read_index = ReadIndex::new(around.progress, Some(around.patience.leader));
+    let read_index = Arc::new(read_index);
+    let confirmer = Arc::new(Confirmer {
+        role: around.role.clone(),
+        judge: around.judge,
+        lease: around.lease,
+        errands: errands.clone(),
+        patience: around.patience,
+    });
+    Forwarding {
+        courier: Courier {
+            queue: around.queue.clone(),
+            call: around.call,
+            errands: run,
+            patience: around.patience,
+        },
+        clerk: Clerk {
+            queue: around.queue,
+            role: around.role,
+            reads: read_index.clone(),
+            confirmer: confirmer.clone(),
+        },
+        confirmer,
+        read_index,
+        errands,
     }
 }
 
