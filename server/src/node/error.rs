@@ -65,6 +65,10 @@ impl StorageError {
             E::OtherServer { .. }
             | E::IdentityMissing { .. }
             | E::OtherEnsemble { .. }
+            | E::LogMissing { .. }
+            | E::NotListed { .. }
+            | E::NoLinks
+            | E::Times { .. }
             | E::ZooKeeperWentOn { .. } => StorageTrouble::Mismatch,
             E::Engine { .. } => StorageTrouble::Engine,
             _ => StorageTrouble::Data,

@@ -28,7 +28,7 @@ use super::queue::{ProposeQueue, QUEUE_BYTES_MAX, Unavailable};
 use super::read_index::{Oracle, ReadIndex};
 use super::role::{self, Role};
 use super::snapshots::Snapshots;
-use super::start::{Prepared, StartError, Surroundings};
+use super::start::{self, Prepared, StartError, Surroundings};
 use super::types::{FOUNDER, Fatal, Raft, Types};
 use super::{Deliver, Health, Judge, Replication};
 use crate::config::{Config, Ensemble};
@@ -212,6 +212,7 @@ impl Parts {
                 links.serve(Purpose::Requests, Arc::new(clerk));
             }
             tasks.spawn_on(forward::steer(queue.clone(), roles.clone()), runtime);
+            tasks.spawn_on(mark_joined(config, around, &raft, &stop), runtime);
             let steward = Steward {
                 raft: raft.clone(),
                 desk: desk.clone(),
@@ -321,6 +322,28 @@ async fn lead(raft: &Raft, node_id: u64) -> Result<(), Fatal> {
     match raft.wait(None).metrics(leads, "leading").await {
         Ok(_) => Ok(()),
         Err(_) => Err(stopped_by(raft)),
+    }
+}
+
+/// Takes note that this member's log is not empty, once it is not.
+fn mark_joined(
+    config: &Config,
+    around: &Surroundings,
+    raft: &Raft,
+    stop: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (config, around, raft, stop) = (config.clone(), around.clone(), raft.clone(), stop.clone());
+    async move {
+        let begun = |metrics: &openraft::RaftMetrics<Types>| metrics.last_log_index.is_some();
+        let wait = raft.wait(None);
+        tokio::select! {
+            begun = wait.metrics(begun, "a log") => if begun.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let marked = tokio::task::spawn_blocking(move || start::joined(&config, &around)).await;
+        if let Ok(Err(error)) = marked {
+            tracing::warn!(%error, "a loss of the log would not be noticed at the next start");
+        }
     }
 }
 

@@ -13,12 +13,6 @@ pub(crate) trait Links: Call {
 
     /// Serves the links of a purpose; the handler replaces the one before.
     fn serve(&self, purpose: Purpose, handler: Arc<dyn Handler>);
-
-    /// What stands in for the network of the consensus engine.
-    #[cfg(test)]
-    fn wires(&self) -> Option<super::boot::tests::wires::Wires> {
-        None
-    }
 }
 
 impl Links for Peers {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Claim, Layout};
+use super::files::{Claim, Layout, write_file};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
 use super::snapshots::{LEVEL_MAX, Snapshots};
@@ -100,6 +100,13 @@ pub(crate) enum StartError {
     /// The engine did not start.
     #[error("the consensus engine stopped: {cause}")]
     Engine { cause: String },
+    /// A member of an ensemble without its log: it could vote away what it acknowledged.
+    #[error(
+        "{} belongs to a member of an ensemble, and its log in {} is missing: restore the log, or \
+         empty both directories, and this server is admitted anew",
+        identity.display(), log.display()
+    )]
+    LogMissing { log: PathBuf, identity: PathBuf },
     /// The times of an ensemble do not fit each other.
     #[error("the heartbeat and the election timeouts do not fit each other: {cause}")]
     Times { cause: String },
@@ -176,9 +183,16 @@ pub(super) fn open(
     identity: Identity,
 ) -> Result<Prepared, StartError> {
     let Claimed { claim, layout, .. } = claimed;
+    let disk = &*around.disk;
     let log = open_log(config, around, &layout, &identity)?;
     let in_log = log.state();
     let purged = in_log.purged.map(|(_, index)| index);
+    if in_log.last.is_none() && purged.is_none() && disk.open(&layout.joined()).is_ok() {
+        return Err(StartError::LogMissing {
+            identity: layout.identity(),
+            log: layout.log,
+        });
+    }
     let reach = in_log.last.map(|(_, last)| LogReach {
         first: purged.map_or(0, |purged| purged + 1),
         last,
@@ -349,6 +363,15 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
         None => found(config, around, &claimed)?,
     };
     open(config, around, claimed, identity)
+}
+
+/// Takes note that the log of this member of an ensemble holds something from now on. Blocks.
+pub(super) fn joined(config: &Config, around: &Surroundings) -> io::Result<()> {
+    let mark = Layout::new(config).joined();
+    match around.disk.open(&mark) {
+        Ok(_) => Ok(()),
+        Err(_) => write_file(&*around.disk, &mark, b""),
+    }
 }
 
 /// The last zxid of the ZooKeeper whose data lie here; -1 without any. Reads all of them. Blocks.

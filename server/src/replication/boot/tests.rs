@@ -1,7 +1,6 @@
 //! Whole ensembles in one process: every order, a kill at every step, and what must wait.
 
-pub(in crate::replication) mod wires;
-
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +13,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::wires::Board;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Ensemble, PeerAddress, Role as Kind, ServerLine};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::metrics::Metrics;
+use crate::peers::{Hub, Peers};
 use crate::replication::role::Role;
 use crate::replication::tests::Recorder;
 use crate::replication::types::server_of;
@@ -35,7 +34,7 @@ pub(super) fn ensemble(me: u8, kinds: &[Kind]) -> Ensemble {
     let lines = (1..).zip(kinds).map(|(id, &role)| ServerLine {
         id,
         addresses: vec![PeerAddress {
-            host: "nowhere".into(),
+            host: format!("server-{id}"),
             quorum_port: 2888,
             election_port: 3888,
         }],
@@ -70,9 +69,13 @@ impl Judge for CountingJudge {
 
 /// All servers of a test.
 struct World {
-    board: Board,
+    hub: Hub,
     kinds: Vec<Kind>,
     disks: Mutex<Vec<SimDisk>>,
+    /// Those that run, or start.
+    peers: Mutex<BTreeMap<u8, Arc<Peers>>>,
+    /// Where it is not the usual place.
+    data_dirs: BTreeMap<u8, PathBuf>,
     clock: SharedClock,
 }
 
@@ -85,7 +88,9 @@ struct Member {
 impl World {
     fn new(kinds: &[Kind]) -> World {
         World {
-            board: Board::default(),
+            hub: Hub::new(),
+            peers: Mutex::default(),
+            data_dirs: BTreeMap::new(),
             kinds: kinds.to_vec(),
             disks: Mutex::new(kinds.iter().map(|_| SimDisk::new()).collect()),
             clock: SystemClock::shared(),
@@ -106,16 +111,21 @@ impl World {
 
     /// Starts a server; ready when its engine runs.
     fn start(&self, id: u8) -> JoinHandle<Result<Member, StartError>> {
+        let ensemble = ensemble(id, &self.kinds);
+        let net = self.hub.net(id);
+        let peers = Arc::new(Peers::new(id, &ensemble, net, Handle::current()));
+        self.peers.lock().insert(id, peers.clone());
+        let data_dir = self.data_dirs.get(&id).cloned();
         let config = Config {
             my_id: id,
-            data_dir: World::data_dir(id),
-            ensemble: Some(ensemble(id, &self.kinds)),
+            data_dir: data_dir.unwrap_or_else(|| World::data_dir(id)),
+            ensemble: Some(ensemble),
             ..Config::default()
         };
-        let links = self.board.boot(id);
         let (disk, clock) = (Arc::new(self.disk(id)), self.clock.clone());
         let judge = Arc::<CountingJudge>::default();
         Handle::current().spawn(async move {
+            peers.listen(None).await.unwrap();
             let replication = Replication::start(
                 &config,
                 disk,
@@ -123,7 +133,7 @@ impl World {
                 Arc::new(Metrics::default()),
                 |_| Box::new(Recorder::default()),
                 judge.clone(),
-                Some(links),
+                Some(peers),
                 Handle::current(),
             )
             .await?;
@@ -145,12 +155,20 @@ impl World {
         members
     }
 
-    /// Ends a process as `kill -9` does.
-    fn kill(&self, member: Member) {
-        self.board.kill(member.id);
+    /// Ends a process as `kill -9` does: its links break, and dialling it is refused.
+    async fn kill(&self, member: Member) {
         let disk = self.disk(member.id).kill();
         self.set_disk(member.id, disk);
+        let id = member.id;
         drop(member);
+        self.silence(id).await;
+    }
+
+    async fn silence(&self, id: u8) {
+        let peers = self.peers.lock().remove(&id);
+        if let Some(peers) = peers {
+            peers.stop().await;
+        }
     }
 
     fn wipe(&self, id: u8) {
@@ -295,9 +313,9 @@ async fn a_wiped_server_waits_for_the_quorum_and_comes_back_as_another_member() 
     }
     let wiped = take(&mut members, 3);
     let old = wiped.node();
-    world.kill(wiped);
+    world.kill(wiped).await;
     let stopped = take(&mut members, 2);
-    world.kill(stopped);
+    world.kill(stopped).await;
     world.wipe(3);
     let waiting = world.start(3);
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -351,7 +369,7 @@ async fn a_second_server_with_the_number_of_a_member_is_refused() {
     assert!(why.contains("server 9 is not in the list"), "{why}");
     drop(raft);
     for member in members.drain(..) {
-        world.kill(member);
+        world.kill(member).await;
     }
 }
 
@@ -386,8 +404,8 @@ async fn a_power_failure_at_any_step_of_the_first_boot_only_delays_it() {
                             None
                         }
                     };
-                    world.board.kill(victim);
                     drop(failed);
+                    world.silence(victim).await;
                 } else {
                     waiting.push(start);
                 }
@@ -419,7 +437,7 @@ async fn a_killed_leader_is_replaced_at_once_when_nobody_listens_in_its_place() 
     tokio::time::sleep(Duration::from_millis(200)).await;
     let gone = take(&mut members, killed);
     let began = world.clock.monotonic();
-    world.kill(gone);
+    world.kill(gone).await;
     let next = leader(&members).await;
     let took = world.clock.monotonic() - began;
     assert_ne!(next, killed);
@@ -438,9 +456,9 @@ async fn a_leader_that_others_hear_is_not_deposed_by_one_bad_link() {
     let leads = leader(&members).await;
     let other = if leads == 3 { 2 } else { 3 };
     let term = members[0].replication.term();
-    world.board.cut(leads, other);
+    world.hub.cut(leads, other);
     tokio::time::sleep(Duration::from_millis(900)).await;
-    world.board.heal();
+    world.hub.heal_all();
     assert_eq!(leader(&members).await, leads);
     assert_eq!(members[0].replication.term(), term);
 }
@@ -483,7 +501,7 @@ async fn a_gap_in_the_lease_is_counted_and_the_judge_starts_over() {
     let started = members[at].judge.started.load(Ordering::SeqCst);
     for one in 1..=3 {
         for other in 1..one {
-            world.board.cut(one, other);
+            world.hub.cut(one, other);
         }
     }
     let lost = async {
@@ -492,7 +510,7 @@ async fn a_gap_in_the_lease_is_counted_and_the_judge_starts_over() {
         }
     };
     timeout(PATIENCE, lost).await.unwrap();
-    world.board.heal();
+    world.hub.heal_all();
     // Whoever leads now: the same one after a gap, or another from the start.
     let again = async {
         loop {
@@ -545,4 +563,62 @@ async fn a_majority_with_the_marker_founds_and_the_marker_is_gone() {
         let marker = World::data_dir(member.id).join("initialize");
         assert!(world.disk(member.id).open(Path::new(&marker)).is_err());
     }
+}
+
+/// What the log does not tell must be sent: the founder's imported tree reaches everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_with_zookeepers_data_founds_and_the_others_get_its_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("version-2");
+    std::fs::create_dir(&theirs).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/zk-datadir/standalone/version-2");
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), theirs.join(entry.file_name())).unwrap();
+    }
+    let mut world = World::new(&THREE);
+    world.data_dirs.insert(2, dir.path().to_owned());
+    let members = world.start_all(&[1, 2, 3]).await;
+    for member in &members {
+        member.serves().await;
+        member.voters(&[1, 2, 3]).await;
+    }
+    assert_eq!(leader(&members).await, 2);
+    let nodes = |member: &Member| member.replication.state().tree().node_count();
+    let digest = |member: &Member| member.replication.state().tree().digest();
+    assert!(nodes(&members[1]) > 5);
+    for member in &members {
+        assert_eq!(nodes(member), nodes(&members[1]), "server {}", member.id);
+        assert_eq!(digest(member), digest(&members[1]), "server {}", member.id);
+    }
+}
+
+/// The identity says that this server once acknowledged what the log held: without the log it
+/// could vote that away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_log_alone_does_not_start() {
+    let world = World::new(&[Kind::Participant]);
+    let member = up(world.start(1)).await;
+    member.serves().await;
+    let mark = World::data_dir(1).join("quorate/joined");
+    let marked = async {
+        while world.disk(1).open(&mark).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, marked).await.expect("marked in time");
+    world.kill(member).await;
+    let log = World::data_dir(1).join("quorate");
+    let disk = world.disk(1);
+    for file in disk.list(&log).unwrap() {
+        if file.name.ends_with(".wal") {
+            disk.remove(&log.join(file.name)).unwrap();
+        }
+    }
+    let refused = world.start(1).await.unwrap().map(|_| ()).unwrap_err();
+    assert!(
+        matches!(refused, StartError::LogMissing { .. }),
+        "{refused}"
+    );
 }
