@@ -185,7 +185,10 @@ impl Net {
     /// Starts a connection and a session on it.
     pub(super) fn connect(&mut self) -> Result<(), BenchError> {
         let turn = usize::try_from(self.generation).unwrap_or(0) % self.targets.len().max(1);
-        let target = *self.targets.get(turn).ok_or(BenchError::NoAddress(String::new()))?;
+        let target = *self
+            .targets
+            .get(turn)
+            .ok_or(BenchError::NoAddress(String::new()))?;
         let doing = || format!("connect to {target}");
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(target),

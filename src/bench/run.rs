@@ -38,7 +38,9 @@ pub(super) fn run(plan: &Plan) -> Result<(), BenchError> {
 pub(super) fn measure(plan: &Plan) -> Result<Measured, BenchError> {
     let common = &plan.common;
     let targets = resolve(&common.server)?;
-    let target = *targets.first().ok_or_else(|| BenchError::NoAddress(common.server.clone()))?;
+    let target = *targets
+        .first()
+        .ok_or_else(|| BenchError::NoAddress(common.server.clone()))?;
     let progress = Progress::new();
     progress.say("preparing");
     let server = admin::facts(target);
