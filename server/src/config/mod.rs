@@ -178,6 +178,28 @@ impl Ensemble {
         }
     }
 
+    /// How long a server may be without news of the leader before it closes its clients: the
+    /// leader must not give up a session while its client still trusts it.
+    #[must_use]
+    pub fn patience(&self, config: &Config) -> Duration {
+        let half = config.min_session_timeout / 2;
+        config.tick_time.min(self.sync_limit).min(half)
+    }
+
+    /// The canonical text of the list, as `/zookeeper/config` and `conf` show it.
+    #[must_use]
+    pub fn text(&self, version: u64) -> String {
+        use std::fmt::Write as _;
+
+        let mut text = String::new();
+        for line in &self.servers {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = write!(text, "version={version:x}");
+        text
+    }
+
     /// The line of a server.
     #[must_use]
     pub fn server(&self, id: u8) -> Option<&ServerLine> {
