@@ -331,7 +331,7 @@ impl Run<'_> {
         let after = self.cpu();
         progress.say("holding sessions");
         drive::hold(&mut net, self.clock.now() + nanos(common.duration))?;
-        let server_memory = common.server_pid.and_then(process::memory);
+        let server_memory = process::memory_of_all(&common.server_pid);
         progress.clear();
         drive::close_all(&mut net)?;
         let window = Window {

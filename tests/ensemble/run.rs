@@ -122,9 +122,7 @@ pub(crate) async fn run(
     }
     cluster.converged().await;
 
-    let last = look(&setup)
-        .await
-        .map_err(|error| format!("at the end: {error}"))?;
+    let last = look_until_seen(&setup).await?;
     let newest = last
         .nodes
         .get(REGISTERS[0])
@@ -182,7 +180,7 @@ async fn connect(servers: &str) -> Client {
 async fn no_ephemerals(client: &Client) -> Result<(), String> {
     let gone = async {
         loop {
-            if let Ok(children) = client.children(ALIVE).await
+            if let Ok((children, _)) = client.children(ALIVE).await
                 && children.is_empty()
             {
                 return;
@@ -194,6 +192,19 @@ async fn no_ephemerals(client: &Client) -> Result<(), String> {
     timeout(RECOVERY, gone).await.map_err(|_| left())
 }
 
+/// The session of whoever looks may have been lost on the way here: then it has another.
+async fn look_until_seen(client: &Client) -> Result<Final, String> {
+    let mut attempts = 0;
+    loop {
+        match look(client).await {
+            Ok(last) => return Ok(last),
+            Err(error) if attempts == 50 => return Err(format!("at the end: {error}")),
+            Err(_) => attempts += 1,
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn look(client: &Client) -> Result<Final, Error> {
     let mut last = Final::default();
     client.sync("/").await?;
@@ -202,7 +213,7 @@ async fn look(client: &Client) -> Result<Final, Error> {
         last.nodes.insert((*key).into(), seen(&node));
     }
     let children = last.children.entry(PARENT.into()).or_default();
-    let mut names = client.children(PARENT).await?;
+    let (mut names, _) = client.children(PARENT).await?;
     names.sort();
     for name in names {
         let node = client.get(&format!("{PARENT}/{name}")).await?;
@@ -298,7 +309,7 @@ async fn call(client: &Client, board: &Board, rng: &mut StdRng, mark: String) ->
         }
         40..55 => {
             let create = client
-                .create(format!("{PARENT}/n-"), mark.clone())
+                .create(&format!("{PARENT}/n-"), mark.clone())
                 .sequential()
                 .await;
             let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -343,7 +354,7 @@ async fn neighbours(client: &Client, board: &Board) {
     if client.sync("/").await.is_err() {
         return;
     }
-    let Ok(children) = client.children(ALIVE).await else {
+    let Ok((children, _)) = client.children(ALIVE).await else {
         return;
     };
     let now = Instant::now();

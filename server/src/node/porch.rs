@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, word::Word};
-use crate::config::FourLetterWords;
+use crate::config::{Config, FourLetterWords};
 use crate::peers::{FIRST_BYTE, Peers, tune};
 
 /// Who may stand here at once; the others wait in the backlog.
@@ -23,12 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to hold back after a failed accept.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers until it is dropped.
+/// Answers until it is dropped; never ready. Only a server of an ensemble has anybody to wait for.
 pub(super) async fn answer(
-    listener: &TcpListener,
-    peers: &Arc<Peers>,
-    words: &Arc<FourLetterWords>,
+    listener: Option<&TcpListener>,
+    peers: Option<&Arc<Peers>>,
+    config: &Config,
+    runtime: &Handle,
 ) {
+    let (Some(listener), Some(peers)) = (listener, peers) else {
+        return std::future::pending().await;
+    };
+    let words = Arc::new(config.four_letter_words.clone());
     let mut guests = JoinSet::new();
     loop {
         while guests.try_join_next().is_some() {}
@@ -40,9 +46,10 @@ pub(super) async fn answer(
             continue;
         };
         let (peers, words) = (peers.clone(), words.clone());
-        guests.spawn(async move {
+        let greeting = async move {
             let _ = tokio::time::timeout(PATIENCE, greet(stream, &peers, &words)).await;
-        });
+        };
+        guests.spawn_on(greeting, runtime);
     }
 }
 

@@ -6,6 +6,8 @@
 use std::io;
 #[cfg(feature = "testing")]
 use std::sync::Arc;
+#[cfg(feature = "testing")]
+use std::time::Duration;
 
 #[cfg(feature = "testing")]
 use parking_lot::{Condvar, Mutex};
@@ -61,6 +63,16 @@ impl Runtimes {
 
 #[cfg(feature = "testing")]
 impl Runtimes {
+    /// Drops both runtimes and waits until none of their tasks makes a step. Blocks.
+    pub(super) fn end(mut self) {
+        for runtime in [self.clients.take(), self.raft.take()]
+            .into_iter()
+            .flatten()
+        {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+
     /// Blocks every worker of both runtimes until the answer is dropped. Timers that are due
     /// meanwhile fire behind it, as they do in a process that goes on after a stop.
     pub(super) fn pause(&self) -> Paused {

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,18 @@ impl Peers {
     /// Takes over a connection that began as a link between servers does; `read` was read of it.
     pub(crate) fn adopt(&self, stream: Stream, read: BytesMut) {
         self.inner.clone().answer(stream, read);
+    }
+
+    /// As [`Peers::adopt`], for a connection that another runtime accepted.
+    pub(crate) fn adopt_tcp(&self, stream: std::net::TcpStream, read: BytesMut) {
+        let adopted = {
+            let _here = self.inner.runtime.enter();
+            TcpStream::from_std(stream).and_then(|stream| tcp::tune(&stream).map(|()| stream))
+        };
+        match adopted {
+            Ok(stream) => self.adopt(Box::new(stream), read),
+            Err(error) => tracing::warn!(%error, "a peer cannot be taken over"),
+        }
     }
 
     /// Ends all links, and waits for their handlers.

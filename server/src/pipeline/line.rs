@@ -148,7 +148,7 @@ impl Line {
         if self.over {
             return Ok(());
         }
-        if !self.pipeline.sessions.is_fresh(now) {
+        if !self.pipeline.sessions.may_answer(&self.conn, now) {
             // Whatever it is, its answer might be believed (R17).
             return Err(LineClosed);
         }
@@ -199,7 +199,7 @@ impl Line {
             return;
         }
         self.now = self.pipeline.clock.monotonic();
-        if !self.pipeline.sessions.is_fresh(self.now) {
+        if !self.pipeline.sessions.may_answer(&self.conn, self.now) {
             self.conn.outbox().close(CloseReason::CutOff);
             return;
         }

@@ -258,7 +258,7 @@ impl Machine {
                 position,
                 source,
             })?;
-            let verdict = if is_judged_before(term, &proposal) {
+            let verdict = if is_outdated(term, &proposal) {
                 Verdict::Void
             } else {
                 let sink = &mut Sink(deliver);
@@ -317,11 +317,10 @@ impl Machine {
     }
 }
 
-/// Whether a leader before that of `term` judged this session: it was proposed again, and the
-/// leader of now has heard of the session since (R18).
-fn is_judged_before(term: u64, proposal: &Proposal<'_>) -> bool {
+/// Whether a leader of another term judged this session (R18).
+fn is_outdated(term: u64, proposal: &Proposal<'_>) -> bool {
     match &proposal.txn {
-        Txn::ExpireSession { judged, .. } => judged.term != 0 && judged.term != term,
+        Txn::ExpireSession { judged, .. } => judged.is_outdated_in(term),
         _ => false,
     }
 }

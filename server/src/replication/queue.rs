@@ -131,6 +131,7 @@ pub(crate) struct ProposeQueue {
 struct Signs {
     way: Way,
     closed: bool,
+    failed: bool,
 }
 
 struct Inner {
@@ -405,6 +406,7 @@ impl ProposeQueue {
             signs: watch::Sender::new(Signs {
                 way: Way::Engine { term: None },
                 closed: false,
+                failed: false,
             }),
             limit,
             request_limit: REQUEST_BYTES_MAX,
@@ -608,7 +610,9 @@ impl ProposeQueue {
     pub(super) async fn turned(&self, way: Way) {
         let mut signs = self.signs.subscribe();
         // The sender is a part of this queue.
-        let _ = signs.wait_for(|signs| signs.way != way).await;
+        let _ = signs
+            .wait_for(|signs| signs.way != way || signs.failed)
+            .await;
     }
 
     /// Returns when nothing is taken any more; what waits may still leave.
@@ -642,6 +646,7 @@ impl ProposeQueue {
         self.signs.send_replace(Signs {
             way: Way::Nowhere,
             closed: true,
+            failed: true,
         });
         self.wake_if_needed(inner);
     }

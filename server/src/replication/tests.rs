@@ -16,7 +16,7 @@ use quorate_proto::{Acl, EventType, SessionId, Version, Zxid};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Deliver, Health, Refused, Replication, StartError};
+use super::{Deliver, Health, NoJudge, Refused, Replication, StartError};
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::disk::sim::SimDisk;
@@ -38,7 +38,7 @@ struct Heard {
 
 /// Takes note of everything.
 #[derive(Clone, Default)]
-struct Recorder {
+pub(super) struct Recorder {
     heard: Arc<Mutex<Heard>>,
     news: Arc<Notify>,
 }
@@ -144,6 +144,8 @@ impl World {
             self.clock.clone(),
             metrics.clone(),
             |_| Box::new(deliver),
+            Arc::new(NoJudge),
+            None,
             Handle::current(),
         )
         .await?;

@@ -14,6 +14,9 @@ use super::wake::Wake;
 use crate::lock_order::{Ordered, Rank};
 use crate::watches::ConnId;
 
+/// The part of a timeout, one in so many, that a proof does not cover.
+const PROOF_MARGIN: u32 = 16;
+
 /// What binds a connection to its session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Attachment {
@@ -40,6 +43,9 @@ pub(crate) struct Conn {
     pub(crate) heard_ms: AtomicU64,
     /// What of that a leader has confirmed: the time it was when it was reported.
     pub(crate) reported_ms: AtomicU64,
+    /// When the newest report began that a leader confirmed for the session, or when the handshake
+    /// was read: the session is not over before this plus its timeout. Kept in an ensemble.
+    pub(crate) proven_ms: AtomicU64,
     /// The number of the newest report that confirmed the session for a reply that waits.
     pub(crate) confirmed: AtomicU64,
     /// The leader is about to expire the session: nothing is confirmed to it any more (R16).
@@ -95,6 +101,7 @@ impl Conn {
             attachment: OnceLock::new(),
             heard_ms: AtomicU64::new(0),
             reported_ms: AtomicU64::new(0),
+            proven_ms: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             expiring: AtomicBool::new(false),
             stats: ConnStats::default(),
@@ -121,6 +128,16 @@ impl Conn {
     /// The session, or none before the handshake.
     pub(crate) fn session(&self) -> SessionId {
         self.attachment.get().map_or(SessionId::NONE, |a| a.session)
+    }
+
+    /// Whether the session is certainly not over at `now`, for all that reports have shown. A part
+    /// of the timeout is kept back, for clocks that run at different rates.
+    pub(crate) fn is_proven(&self, now: Duration) -> bool {
+        let Some(attachment) = self.attachment.get() else {
+            return true;
+        };
+        let timeout = attachment.timeout - attachment.timeout / PROOF_MARGIN;
+        millis(now) <= self.proven_ms.load(Ordering::Acquire) + millis(timeout)
     }
 
     /// Closes the connection at once, without a word to the client.

@@ -14,6 +14,8 @@ mod deliver;
 mod expiry;
 mod identities;
 mod judge;
+#[cfg(test)]
+mod lease_tests;
 mod live;
 mod outbox;
 mod reports;
@@ -185,6 +187,9 @@ impl Sessions {
     /// Registers a handshake that is about to be proposed, under a ticket of its own.
     pub(crate) fn handshake(&self, handshake: Handshake) -> Ticket {
         let count = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        // The entry is applied later than now on every server, the leader's among them.
+        let now_ms = millis(self.clock.monotonic());
+        handshake.conn.proven_ms.store(now_ms, Ordering::Release);
         self.handshakes.lock().insert(count, handshake);
         Ticket {
             server: self.server,
@@ -258,6 +263,13 @@ impl Sessions {
             .is_none_or(|reports| reports.is_fresh(now))
     }
 
+    /// Whether a request that was read at `now`, or a reply that is about to leave then, may be
+    /// answered: a server that was cut off, or stood still, finds out here before its client does.
+    pub(crate) fn may_answer(&self, conn: &Conn, now: Duration) -> bool {
+        let in_time = |reports: &Arc<Reports>| reports.is_fresh(now) && conn.is_proven(now);
+        self.reports.get().is_none_or(in_time)
+    }
+
     /// Has a session confirmed that was touched before this call (R16). `None`: it is; else once
     /// [`Conn::confirmed`] has reached the number, for which the connection is woken.
     pub(crate) fn confirm(&self, conn: &Arc<Conn>) -> Option<u64> {
@@ -280,14 +292,9 @@ impl Sessions {
         }
     }
 
-    /// Who was heard since that was last confirmed, and when.
-    fn heard(&self) -> Vec<(Arc<Conn>, u64)> {
-        let by_session = self.by_session.read();
-        let heard = |conn: &Arc<Conn>| {
-            let at_ms = conn.heard_ms.load(Ordering::SeqCst);
-            (at_ms != conn.reported_ms.load(Ordering::Relaxed)).then(|| (conn.clone(), at_ms))
-        };
-        by_session.values().filter_map(heard).collect()
+    /// The connections that stand for a session.
+    fn attached(&self) -> Vec<Arc<Conn>> {
+        self.by_session.read().values().cloned().collect()
     }
 
     /// The log takes no more writes: whoever waits for one is told so, by a closed connection.

@@ -29,14 +29,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
 use super::confirm::{Bounds, Confirm, Unconfirmed};
-use super::conn::Conn;
+use super::conn::{Conn, millis};
 use super::outbox::{CloseReason, Fate};
 use crate::clock::SharedClock;
 use crate::watches::ConnId;
 
 /// Sweeps in the time after which the clients are closed, at least.
 const SWEEPS: u32 = 6;
-/// The longest time between two sweeps.
+/// Looks at the connections in that time, at least.
+const LOOKS: u32 = 12;
+/// The longest time between two sweeps, and two looks.
 const SWEEP_MOST: Duration = Duration::from_millis(100);
 /// How soon to try again when nobody confirms.
 const RETRY: Duration = Duration::from_millis(10);
@@ -64,9 +66,9 @@ struct Asked {
 }
 
 /// One report, from its collection to its answer.
-struct Report {
+pub(super) struct Report {
     round: u64,
-    began: Duration,
+    pub(super) began: Duration,
     /// Connections with a reply that waits for this.
     waiting: Vec<Arc<Conn>>,
     /// In a sweep: everybody who was heard, and when.
@@ -74,7 +76,7 @@ struct Report {
 }
 
 impl Report {
-    fn sessions(&self) -> Vec<SessionId> {
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
         let heard = self.heard.iter().flatten().map(|(conn, _)| conn.session());
         let waiting = self.waiting.iter().map(|conn| conn.session());
         let mut sessions: Vec<_> = waiting.chain(heard).collect();
@@ -173,11 +175,21 @@ impl Reports {
         }
     }
 
+    /// The answer to a report of a server that judges by itself.
+    pub(super) fn alone(&self, report: &Report) -> Option<Vec<SessionId>> {
+        if !self.confirm.confirms_alone() {
+            return None;
+        }
+        let named = report.heard.iter().flatten().map(|(conn, _)| conn);
+        let marked = named
+            .chain(&report.waiting)
+            .filter(|conn| conn.expiring.load(Ordering::SeqCst));
+        Some(marked.map(|conn| conn.session()).collect())
+    }
+
     async fn send(&self, report: &Report) -> Result<Vec<SessionId>, Unconfirmed> {
-        if self.confirm.confirms_alone() {
-            let marked = |conn: &&Arc<Conn>| conn.expiring.load(Ordering::SeqCst);
-            let waiting = report.waiting.iter().filter(marked);
-            return Ok(waiting.map(|conn| conn.session()).collect());
+        if let Some(refused) = self.alone(report) {
+            return Ok(refused);
         }
         let asking = self.confirm.confirm(report.sessions());
         // Later than this it would be of no use.
@@ -187,7 +199,7 @@ impl Reports {
         }
     }
 
-    fn collect(&self, sessions: &Sessions, sweep: bool) -> Report {
+    pub(super) fn collect(&self, sessions: &Sessions, sweep: bool) -> Report {
         // First of all: whatever is heard from now on may count for later, never for earlier.
         let began = self.clock.monotonic();
         let (round, mut waiting) = {
@@ -201,7 +213,7 @@ impl Reports {
             (round, waiting)
         };
         waiting.retain(|conn| conn.outbox().fate() == Fate::Open);
-        let heard = sweep.then(|| sessions.heard());
+        let heard = sweep.then(|| heard_since_confirmed(sessions));
         Report {
             round,
             began,
@@ -210,7 +222,7 @@ impl Reports {
         }
     }
 
-    fn settle(&self, report: Report, answer: Result<Vec<SessionId>, Unconfirmed>) {
+    pub(super) fn settle(&self, report: Report, answer: Result<Vec<SessionId>, Unconfirmed>) {
         let Ok(refused) = answer else {
             let mut asked = self.asked.lock();
             for conn in report.waiting {
@@ -219,10 +231,12 @@ impl Reports {
             return;
         };
         let refused: HashSet<SessionId> = refused.into_iter().collect();
+        let began_ms = millis(report.began);
         if let Some(heard) = report.heard {
             for (conn, at_ms) in heard {
                 if !refused.contains(&conn.session()) {
                     conn.reported_ms.store(at_ms, Ordering::Relaxed);
+                    conn.proven_ms.fetch_max(began_ms, Ordering::AcqRel);
                 }
             }
             let began = u64::try_from(report.began.as_micros()).unwrap_or(u64::MAX - 1);
@@ -235,15 +249,31 @@ impl Reports {
             if refused.contains(&conn.session()) {
                 self.asked.lock().refused.insert(conn.id, conn);
             } else {
+                conn.proven_ms.fetch_max(began_ms, Ordering::AcqRel);
                 conn.confirmed.fetch_max(report.round, Ordering::AcqRel);
                 conn.wake.wake();
             }
         }
     }
 
+    /// Closes whoever may not be answered at `now`.
+    pub(super) fn close_stale(&self, sessions: &Sessions, now: Duration) {
+        if !self.is_fresh(now) {
+            sessions.close_clients(CloseReason::CutOff);
+            return;
+        }
+        for conn in sessions.attached() {
+            if !conn.is_proven(now) {
+                conn.close(CloseReason::CutOff);
+            }
+        }
+    }
+
     /// Closes the clients when nothing was confirmed for too long, and goes on doing so: a
-    /// handshake may just have come through.
+    /// handshake may just have come through. Closes those, too, whose own proof runs out.
     async fn guard(&self, sessions: &Sessions) {
+        // Within what a proof leaves of the shortest timeout.
+        let look = (self.bounds.silence / LOOKS).min(SWEEP_MOST);
         let mut was_fresh = false;
         loop {
             let now = self.clock.monotonic();
@@ -251,6 +281,7 @@ impl Reports {
                 .fresh_until()
                 .and_then(|until| until.checked_sub(now))
                 .filter(|left| !left.is_zero());
+            self.close_stale(sessions, now);
             if left.is_none() {
                 if was_fresh {
                     tracing::warn!(
@@ -258,10 +289,22 @@ impl Reports {
                         "no leader confirms the sessions: client connections are closed"
                     );
                 }
-                sessions.close_clients(CloseReason::CutOff);
             }
             was_fresh = left.is_some();
-            tokio::time::sleep(left.unwrap_or(self.bounds.silence / SWEEPS)).await;
+            tokio::time::sleep(left.map_or(look, |left| left.min(look))).await;
         }
     }
 }
+
+/// Who was heard since that was last confirmed, and when.
+fn heard_since_confirmed(sessions: &Sessions) -> Vec<(Arc<Conn>, u64)> {
+    let heard = |conn: Arc<Conn>| {
+        let at_ms = conn.heard_ms.load(Ordering::SeqCst);
+        (at_ms != conn.reported_ms.load(Ordering::Relaxed)).then_some((conn, at_ms))
+    };
+    sessions.attached().into_iter().filter_map(heard).collect()
+}
+
+#[cfg(test)]
+#[path = "reports_tests.rs"]
+mod tests;

@@ -267,7 +267,13 @@ impl TestCluster {
     /// If they do not for 30 s.
     pub async fn serving(&self, servers: &[u8]) {
         let all = self.until(|cluster| {
-            let serves = |id: &u8| cluster.member(*id).server.as_ref().is_some_and(Server::serves);
+            let serves = |id: &u8| {
+                cluster
+                    .member(*id)
+                    .server
+                    .as_ref()
+                    .is_some_and(Server::serves)
+            };
             servers.iter().all(serves).then_some(())
         });
         let waits = format!("servers {servers:?} serve within 30 s");

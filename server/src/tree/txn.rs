@@ -86,6 +86,14 @@ pub(crate) struct Judgement {
     pub(crate) term: u64,
 }
 
+impl Judgement {
+    /// Whether an entry of `term` comes too late for it: it was proposed again, and the leader of
+    /// that term has heard of the session since.
+    pub(crate) fn is_outdated_in(&self, term: u64) -> bool {
+        self.term != 0 && self.term != term
+    }
+}
+
 /// One operation that changes a znode, or checks one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op<'a> {

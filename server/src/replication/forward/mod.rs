@@ -24,7 +24,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -33,15 +33,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::clerk::Clerk;
 pub(super) use self::courier::Courier;
+use super::machine::Progress;
 use super::queue::{ProposeQueue, Unavailable, Way};
-use super::{Judge, Role};
+use super::read_index::ReadIndex;
+use super::{Judge, Lease, Role};
+use crate::config::Config;
+use crate::peers::Call;
 
 /// Errands that wait for the courier. Readers share theirs, and one report is in flight: more
 /// only come when links break.
 const ERRANDS_MAX: usize = 64;
 
 /// The leader's right to believe that nobody else leads.
-pub(crate) trait Lease: Send + Sync + 'static {
+pub(crate) trait Alone: Send + Sync + 'static {
     /// Whether this server leads `term` and a quorum acknowledged it recently enough that no
     /// other server can lead before the lease is over.
     fn valid(&self, term: u64) -> bool;
@@ -70,7 +74,7 @@ pub(crate) struct Confirmed {
     pub(crate) refused: Vec<SessionId>,
 }
 
-/// How patient both sides are.
+/// How patient a server is with its leader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// How long the leader may leave a read index or a report unanswered before the link to it
@@ -78,6 +82,27 @@ pub(super) struct Patience {
     pub(super) answer: Duration,
     /// How long a read or a report waits for a leader in all.
     pub(super) leader: Duration,
+}
+
+impl Patience {
+    /// That of a server of an ensemble; `None` where it stands alone.
+    ///
+    /// Whoever waits longer than clients are kept waits for nothing (R17).
+    pub(super) fn of(config: &Config) -> Option<Patience> {
+        let ensemble = config.ensemble.as_ref()?;
+        let leader = config.tick_time.min(ensemble.sync_limit);
+        Some(Patience {
+            answer: leader / 3,
+            leader,
+        })
+    }
+}
+
+impl Alone for Lease {
+    fn valid(&self, _term: u64) -> bool {
+        // It is taken away before another term's is given, and given only to whoever started over.
+        Lease::valid(self)
+    }
 }
 
 /// Something to ask the leader. Whoever asked has gone away if the sender is closed; dropped
@@ -126,17 +151,18 @@ impl Errands {
 }
 
 /// Has sessions confirmed by the leader, be it this server or another.
-pub(super) struct Confirmer {
+pub(crate) struct Confirmer {
     pub(super) role: watch::Receiver<Role>,
-    pub(super) judge: Arc<dyn Judge>,
-    pub(super) lease: Arc<dyn Lease>,
+    /// Whoever judges holds this, by way of what it is confirmed by.
+    pub(super) judge: Weak<dyn Judge>,
+    pub(super) lease: Arc<dyn Alone>,
     pub(super) errands: Errands,
     pub(super) patience: Patience,
 }
 
 impl Confirmer {
     /// Renews these sessions at the leader, after this call.
-    pub(super) async fn confirm(&self, sessions: Vec<SessionId>) -> Result<Confirmed, Unavailable> {
+    pub(crate) async fn confirm(&self, sessions: Vec<SessionId>) -> Result<Confirmed, Unavailable> {
         let mut role = self.role.clone();
         let now = *role.borrow_and_update();
         match now {
@@ -153,13 +179,21 @@ impl Confirmer {
         .ok_or(Unavailable::NoLeader)
     }
 
+    /// Whether this server leads, and no other can: what it renews itself is confirmed.
+    pub(crate) fn alone(&self) -> bool {
+        match *self.role.borrow() {
+            Role::Leading { term } => self.lease.valid(term),
+            Role::Looking | Role::Following { .. } => false,
+        }
+    }
+
     /// As the leader of `term`; `None` if it cannot be sure to be that.
     fn confirm_here(&self, term: u64, sessions: &[SessionId]) -> Option<Confirmed> {
         let leads = || self.lease.valid(term) && *self.role.borrow() == Role::Leading { term };
         if !leads() {
             return None;
         }
-        let refused = self.judge.renew(sessions);
+        let refused = self.judge.upgrade()?.renew(sessions);
         leads().then_some(Confirmed { refused })
     }
 
@@ -179,6 +213,62 @@ impl Confirmer {
             }
             sessions = rest;
         }
+    }
+}
+
+/// What forwarding needs of the rest of the server.
+pub(super) struct Surroundings {
+    pub(super) queue: Arc<ProposeQueue>,
+    pub(super) role: watch::Receiver<Role>,
+    pub(super) call: Arc<dyn Call>,
+    pub(super) judge: Weak<dyn Judge>,
+    pub(super) lease: Arc<dyn Alone>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) patience: Patience,
+}
+
+/// The parts of an ensemble's server that this room makes.
+pub(super) struct Forwarding {
+    /// For the batcher.
+    pub(super) courier: Courier,
+    /// Serves [`crate::peers::Purpose::Requests`].
+    pub(super) clerk: Clerk,
+    pub(super) confirmer: Arc<Confirmer>,
+    /// To be served with an [`super::read_index::Oracle`] that has `errands`.
+    pub(super) read_index: Arc<ReadIndex>,
+    pub(super) errands: Errands,
+}
+
+/// Puts the parts together, and turns the queue to the role of the moment. From then on [`steer`]
+/// must run.
+pub(super) fn open(around: Surroundings) -> Forwarding {
+    let (errands, run) = Errands::new();
+    around.queue.turn(way_in(*around.role.borrow()));
+    let read_index = ReadIndex::new(around.progress, Some(around.patience.leader));
+    let read_index = Arc::new(read_index);
+    let confirmer = Arc::new(Confirmer {
+        role: around.role.clone(),
+        judge: around.judge,
+        lease: around.lease,
+        errands: errands.clone(),
+        patience: around.patience,
+    });
+    Forwarding {
+        courier: Courier {
+            queue: around.queue.clone(),
+            call: around.call,
+            errands: run,
+            patience: around.patience,
+        },
+        clerk: Clerk {
+            queue: around.queue,
+            role: around.role,
+            reads: read_index.clone(),
+            confirmer: confirmer.clone(),
+        },
+        confirmer,
+        read_index,
+        errands,
     }
 }
 

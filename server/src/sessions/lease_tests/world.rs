@@ -1,0 +1,884 @@
+//! The model: what may happen, in an order that a seed decides.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use quorate_proto::{Acl, EventType, OpCode, SessionId, Version, Xid, Zxid};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::replication::{Deliver as _, Judge as _};
+use crate::sessions::reports::Report;
+use crate::sessions::*;
+use crate::tree::txn::{Judgement, Op, Origin, Proposal, Ticket, Txn, Verdict};
+use crate::tree::{CallerBuf, ChangeSink, State};
+
+/// The session's timeout.
+const T: u64 = 100;
+/// What ZooKeeper's client waits for an answer before it gives a connection up.
+const READ_TIMEOUT: u64 = T * 2 / 3;
+const LEASE: u64 = 12;
+const SILENCE: u64 = 40;
+/// Between two sweeps.
+const PAUSE: u64 = 6;
+/// How long a schedule is watched, and how long after the session's end.
+const LENGTH: u64 = T * 8;
+const AFTER_END: u64 = T;
+
+/// A rule that is taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Plant {
+    /// A ping is answered by the report that was on its way when it came.
+    EarlierReport,
+    /// The leader confirms what it has marked for closing.
+    ConfirmsMarked,
+    /// Whoever thinks that it leads confirms.
+    NoLease,
+    /// A leader confirms as soon as it is elected.
+    BeforeFirstEntry,
+    /// A new leader judges by what it heard when it led before.
+    NoStartOver,
+    /// A new leader grants the timeout, and no lease on top.
+    NoExtraLease,
+    /// A server without news goes on.
+    NoBound,
+    /// A server with news goes on with everybody.
+    NoProof,
+    /// An expiry is applied whoever leads by then.
+    ExpiryOfAnyTerm,
+    /// An expiry is applied whatever was written since.
+    ExpiryDespiteWrites,
+}
+
+/// What came of a schedule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    /// The promise that was broken.
+    pub(super) broken: Option<String>,
+    pub(super) proofs: u64,
+    pub(super) elections: u64,
+    pub(super) ended: u64,
+    pub(super) voided: u64,
+    pub(super) cut_off: u64,
+}
+
+impl Outcome {
+    pub(super) fn add(&mut self, other: &Outcome) {
+        self.proofs += other.proofs;
+        self.elections += other.elections;
+        self.ended += other.ended;
+        self.voided += other.voided;
+        self.cut_off += other.cut_off;
+    }
+}
+
+/// The clock of one server: its own zero, and no movement but what the model makes.
+struct ModelClock {
+    ms: AtomicU64,
+}
+
+impl Clock for ModelClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn wall_ms(&self) -> i64 {
+        0
+    }
+}
+
+/// Whether a server confirms alone; the model carries reports itself.
+struct Alone(AtomicBool);
+
+impl Confirm for Alone {
+    fn confirms_alone(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn confirm(
+        &self,
+        _sessions: Vec<SessionId>,
+    ) -> BoxFuture<'static, Result<Vec<SessionId>, Unconfirmed>> {
+        async { Err(Unconfirmed) }.boxed()
+    }
+}
+
+struct Nobody;
+
+impl ChangeSink for Nobody {
+    fn change(&mut self, _: Zxid, _: EventType, _: &str, _: &[Acl]) {}
+}
+
+/// A request on its way to the log, and through it.
+#[derive(Clone, Debug)]
+struct Request {
+    /// The server that took it, and proposes it until it is applied there.
+    from: usize,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Open(Ticket),
+    Attach(Ticket, SessionId),
+    Write(Origin),
+    Expire(SessionId, Judgement),
+}
+
+/// An entry; none of a request is the first of its term.
+#[derive(Clone, Debug)]
+struct Entry {
+    term: u64,
+    request: Option<Request>,
+}
+
+/// A report on its way.
+enum Flight {
+    /// To a server.
+    To(Report, usize),
+    /// That server has renewed what it names, under a lease or not.
+    Renewed(Report, usize, Vec<SessionId>, bool),
+    /// Back with its answer.
+    Back(Report, Result<Vec<SessionId>, Unconfirmed>),
+}
+
+/// What the client sent on its connection, and when.
+#[derive(Clone, Copy, Debug)]
+enum Packet {
+    Connect(u64),
+    Ping(u64),
+    Write(u64),
+    Read,
+}
+
+/// The client's connection, at one server.
+struct Link {
+    at: usize,
+    conn: Arc<Conn>,
+    inbox: VecDeque<Packet>,
+    /// Pings that wait for a report, as the line of a connection keeps them.
+    pings: VecDeque<(u64, u64)>,
+    writes: VecDeque<u64>,
+    connect_sent: Option<u64>,
+    last_answer: u64,
+}
+
+struct Server {
+    offset: u64,
+    clock: Arc<ModelClock>,
+    alone: Arc<Alone>,
+    sessions: Arc<Sessions>,
+    reports: Arc<Reports>,
+    state: Arc<State>,
+    delivery: Delivery,
+    applied: usize,
+    applied_term: u64,
+    elected: Option<u64>,
+    leads: Option<u64>,
+    lease_until: u64,
+    /// A quorum's answer to the heartbeat of then is on its way.
+    acked: Option<u64>,
+    stalled_until: u64,
+    cut_until: u64,
+    queue: VecDeque<Request>,
+    flight: Option<Flight>,
+    sweep_at: u64,
+}
+
+impl Server {
+    fn new(number: usize, offset: u64) -> Server {
+        let clock = Arc::new(ModelClock {
+            ms: AtomicU64::new(offset),
+        });
+        let number = u8::try_from(number).unwrap() + 1;
+        let metrics = Arc::new(Metrics::default());
+        let sessions = Sessions::new(number, 77, 1, clock.clone(), metrics);
+        let alone = Arc::new(Alone(AtomicBool::new(false)));
+        let bounds = Bounds {
+            silence: Duration::from_millis(SILENCE),
+            lease: Duration::from_millis(LEASE),
+        };
+        let reports = Reports::new(alone.clone(), bounds, clock.clone());
+        sessions.join_ensemble(reports.clone());
+        let state = Arc::new(State::new([7; 32]));
+        let delivery = Delivery::new(sessions.clone(), state.clone());
+        Server {
+            offset,
+            clock,
+            alone,
+            sessions,
+            reports,
+            state,
+            delivery,
+            applied: 0,
+            applied_term: 0,
+            elected: None,
+            leads: None,
+            lease_until: 0,
+            acked: None,
+            stalled_until: 0,
+            cut_until: 0,
+            queue: VecDeque::new(),
+            flight: None,
+            sweep_at: 0,
+        }
+    }
+}
+
+pub(super) struct World {
+    rng: StdRng,
+    plant: Option<Plant>,
+    now: u64,
+    servers: Vec<Server>,
+    committed: Vec<Entry>,
+    /// In the log of the latest leader, and not committed.
+    pending: Vec<Entry>,
+    latest: usize,
+    term: u64,
+    session: Option<SessionId>,
+    link: Option<Link>,
+    next_seq: u64,
+    quiet_until: u64,
+    /// When the youngest packet was sent that a released reply proved.
+    proven: Option<u64>,
+    over_at: Option<u64>,
+    outcome: Outcome,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, plant: Option<Plant>) -> World {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let servers = (0..3)
+            .map(|number| Server::new(number, rng.random_range(1..10 * T)))
+            .collect();
+        World {
+            rng,
+            plant,
+            now: 1,
+            servers,
+            committed: Vec::new(),
+            pending: Vec::new(),
+            latest: 0,
+            term: 0,
+            session: None,
+            link: None,
+            next_seq: 1,
+            quiet_until: 0,
+            proven: None,
+            over_at: None,
+            outcome: Outcome::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Outcome {
+        self.elect(0);
+        while self.outcome.broken.is_none()
+            && self.now < LENGTH
+            && self.over_at.is_none_or(|over| self.now < over + AFTER_END)
+        {
+            if self.chance(2) {
+                self.pass_time();
+            }
+            self.step();
+        }
+        self.outcome
+    }
+
+    fn is_planted(&self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    fn chance(&mut self, one_in: u32) -> bool {
+        self.rng.random_range(0..one_in) == 0
+    }
+
+    fn any(&mut self) -> usize {
+        self.rng.random_range(0..3)
+    }
+
+    fn is_awake(&self, at: usize) -> bool {
+        self.now >= self.servers[at].stalled_until
+    }
+
+    /// A server is about to act: it reads its clock.
+    fn wake(&self, at: usize) {
+        let server = &self.servers[at];
+        server
+            .clock
+            .ms
+            .store(self.now + server.offset, Ordering::SeqCst);
+        let leased = self.now < server.lease_until || self.is_planted(Plant::NoLease);
+        let alone = server.leads.is_some() && leased;
+        server.alone.0.store(alone, Ordering::SeqCst);
+    }
+
+    fn local_now(&self, at: usize) -> Duration {
+        self.servers[at].clock.monotonic()
+    }
+
+    fn pass_time(&mut self) {
+        self.now += self.rng.random_range(1..4);
+        for at in 0..3 {
+            if self.is_awake(at) {
+                self.guard(at);
+            }
+        }
+        self.look_at_connection("is open");
+    }
+
+    /// What a server does by itself to protect its clients.
+    fn guard(&mut self, at: usize) {
+        self.wake(at);
+        let server = &self.servers[at];
+        let now = self.local_now(at);
+        match self.plant {
+            Some(Plant::NoBound) => {}
+            Some(Plant::NoProof) => {
+                if !server.sessions.is_fresh(now) {
+                    server.sessions.close_clients(CloseReason::CutOff);
+                }
+            }
+            _ => server.reports.close_stale(&server.sessions, now),
+        }
+        self.drop_closed();
+    }
+
+    fn may_answer(&self, link: &Link) -> bool {
+        let sessions = &self.servers[link.at].sessions;
+        let now = self.local_now(link.at);
+        match self.plant {
+            Some(Plant::NoBound) => true,
+            Some(Plant::NoProof) => sessions.is_fresh(now),
+            _ => sessions.may_answer(&link.conn, now),
+        }
+    }
+
+    fn drop_closed(&mut self) {
+        let Some(link) = &self.link else { return };
+        let fate = link.conn.outbox().fate();
+        if fate == Fate::Open {
+            return;
+        }
+        if fate == Fate::Close(CloseReason::CutOff) {
+            self.outcome.cut_off += 1;
+        }
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.servers[link.at].sessions.remove(&link.conn);
+        }
+    }
+
+    /// A reply leaves that proves the packet sent at `sent`.
+    fn release(&mut self, sent: u64, what: &str) {
+        self.outcome.proofs += 1;
+        self.proven = self.proven.max(Some(sent));
+        self.answered(what);
+        if let Some(over) = self.over_at
+            && sent + T > self.now
+        {
+            self.broken(format!(
+                "{what} sent at {sent} is answered at {}; the session was over at {over}",
+                self.now
+            ));
+        }
+    }
+
+    fn answered(&mut self, what: &str) {
+        if let Some(link) = &mut self.link {
+            link.last_answer = self.now;
+        }
+        self.look_at_connection(what);
+    }
+
+    fn look_at_connection(&mut self, what: &str) {
+        let Some(over) = self.over_at else { return };
+        let Some(link) = &self.link else { return };
+        let believes = link.conn.attachment.get().is_some()
+            && self.now < link.last_answer + READ_TIMEOUT
+            && self.now > over
+            && self.is_awake(link.at);
+        if believes {
+            let at = link.at;
+            self.broken(format!(
+                "{what}: at {} server {at} still serves a session that was over at {over}",
+                self.now
+            ));
+        }
+    }
+
+    fn broken(&mut self, what: String) {
+        self.outcome.broken.get_or_insert(what);
+    }
+
+    fn over(&mut self) {
+        if self.over_at.is_some() {
+            return;
+        }
+        self.over_at = Some(self.now);
+        self.outcome.ended += 1;
+        if let Some(sent) = self.proven
+            && sent + T > self.now
+        {
+            self.broken(format!(
+                "over at {}, and the packet sent at {sent} was confirmed",
+                self.now
+            ));
+        }
+    }
+
+    fn step(&mut self) {
+        let at = self.any();
+        match self.rng.random_range(0..200) {
+            0 => self.stall(at),
+            1 => self.servers[at].cut_until = self.now + self.rng.random_range(1..2 * T),
+            2 if self.chance(2) => self.elect(at),
+            3 => self.quiet_until = self.now + self.rng.random_range(1..2 * T),
+            4 if self.now > self.quiet_until => self.hang_up(),
+            5..10 => self.quorum_answers(),
+            10..20 => self.client_sends(),
+            20..50 => self.commit(),
+            _ if !self.is_awake(at) => {}
+            50..70 => self.server_reads(at),
+            70..95 => self.report(at),
+            95..115 => self.propose(at),
+            115..150 => self.apply(at),
+            150..160 => self.take_lease(at),
+            160..168 => self.begin(at),
+            168..170 => self.learn(at),
+            170..185 => self.judge(at),
+            185..200 => self.server_reads(self.link.as_ref().map_or(at, |link| link.at)),
+            _ => {}
+        }
+    }
+
+    fn stall(&mut self, at: usize) {
+        self.servers[at].stalled_until = self.now + self.rng.random_range(1..T + T / 2);
+    }
+
+    /// A majority elects a server, inside the lease of the former leader or not.
+    fn elect(&mut self, at: usize) {
+        self.outcome.elections += 1;
+        self.term += 1;
+        // What of the former leader's log the new one has is kept; the rest is proposed again, and
+        // some of the kept as well: who proposed it does not know.
+        let kept = self.rng.random_range(0..=self.pending.len());
+        let lost = self.pending.split_off(kept);
+        let mut again: Vec<_> = self.pending.iter().chain(&lost).cloned().collect();
+        if !self.chance(3) {
+            again.drain(..kept);
+        }
+        for request in again.into_iter().rev().filter_map(|entry| entry.request) {
+            self.servers[request.from].queue.push_front(request);
+        }
+        let first = Entry {
+            term: self.term,
+            request: None,
+        };
+        self.pending.push(first);
+        self.latest = at;
+        self.wake(at);
+        let server = &mut self.servers[at];
+        server.leads = None;
+        server.acked = None;
+        server.lease_until = 0;
+        server.elected = Some(self.term);
+        server.sessions.end_term();
+        if self.is_planted(Plant::BeforeFirstEntry) {
+            self.lead(at);
+        }
+    }
+
+    fn lead(&mut self, at: usize) {
+        self.wake(at);
+        let lease = match self.plant {
+            Some(Plant::NoExtraLease) => 0,
+            _ => LEASE,
+        };
+        let server = &mut self.servers[at];
+        let Some(term) = server.elected.take() else {
+            return;
+        };
+        if self.plant != Some(Plant::NoStartOver) {
+            server.sessions.start_over(Duration::from_millis(lease));
+        }
+        server.leads = Some(term);
+        server.sessions.begin_term(term, &server.state);
+    }
+
+    fn begin(&mut self, at: usize) {
+        let server = &self.servers[at];
+        if server.elected == Some(server.applied_term) {
+            self.lead(at);
+        }
+    }
+
+    /// A server that was deposed hears of it.
+    fn learn(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        if at != self.latest && self.now >= server.cut_until {
+            server.leads = None;
+            server.elected = None;
+            server.sessions.end_term();
+        }
+    }
+
+    fn quorum_answers(&mut self) {
+        let server = &mut self.servers[self.latest];
+        if self.now >= server.cut_until && self.now >= server.stalled_until {
+            server.acked = Some(self.now);
+        }
+    }
+
+    fn take_lease(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        if let Some(sent) = server.acked.take() {
+            server.lease_until = server.lease_until.max(sent + LEASE);
+        }
+    }
+
+    fn commit(&mut self) {
+        let server = &self.servers[self.latest];
+        if self.now >= server.cut_until && !self.pending.is_empty() {
+            let upto = self.rng.random_range(1..=self.pending.len());
+            self.committed.extend(self.pending.drain(..upto));
+        }
+    }
+
+    /// What a server took reaches the latest leader's log.
+    fn propose(&mut self, at: usize) {
+        if self.now < self.servers[at].cut_until || !self.is_awake(self.latest) {
+            return;
+        }
+        let term = self.term;
+        if let Some(request) = self.servers[at].queue.pop_front() {
+            let request = Some(request);
+            self.pending.push(Entry { term, request });
+        }
+    }
+
+    fn judge(&mut self, at: usize) {
+        self.wake(at);
+        let Some(term) = self.servers[at].leads else {
+            return;
+        };
+        for Overdue {
+            session, judged, ..
+        } in self.servers[at].sessions.overdue(term)
+        {
+            let judged = match self.plant {
+                Some(Plant::ExpiryDespiteWrites) => Judgement {
+                    seq: u64::MAX,
+                    ..judged
+                },
+                _ => judged,
+            };
+            let what = What::Expire(session, judged);
+            self.servers[at].queue.push_back(Request { from: at, what });
+        }
+    }
+
+    fn apply(&mut self, at: usize) {
+        let Some(entry) = self.committed.get(self.servers[at].applied).cloned() else {
+            return;
+        };
+        // News of what is committed comes from the leader.
+        if at != self.latest && self.now < self.servers[at].cut_until {
+            return;
+        }
+        self.wake(at);
+        let any_term = self.is_planted(Plant::ExpiryOfAnyTerm);
+        let server = &mut self.servers[at];
+        server.applied += 1;
+        if entry.term > server.applied_term {
+            server.applied_term = entry.term;
+            server.state.begin_epoch(entry.term);
+        }
+        let Some(request) = entry.request else { return };
+        let caller = CallerBuf::new(&[], true);
+        let timeout_ms = i32::try_from(T).unwrap();
+        let (origin, txn) = match request.what {
+            What::Open(ticket) => (Origin::default(), Txn::OpenSession { ticket, timeout_ms }),
+            What::Attach(ticket, session) => {
+                let txn = Txn::Attach {
+                    ticket,
+                    session,
+                    timeout_ms,
+                };
+                (Origin::default(), txn)
+            }
+            What::Write(origin) => {
+                let set = Op::SetData {
+                    path: "/".into(),
+                    data: None,
+                    version: Version(-1),
+                    enforce_quota: false,
+                };
+                (origin, Txn::Op(set))
+            }
+            What::Expire(session, judged) => {
+                (Origin::default(), Txn::ExpireSession { session, judged })
+            }
+        };
+        let outdated = match &txn {
+            Txn::ExpireSession { judged, .. } => judged.is_outdated_in(entry.term) && !any_term,
+            _ => false,
+        };
+        let proposal = Proposal {
+            origin,
+            caller: caller.as_caller(),
+            txn,
+        };
+        let verdict = if outdated {
+            Verdict::Void
+        } else {
+            server.state.apply(0, &proposal, &mut Nobody)
+        };
+        server.delivery.outcome(&proposal, &verdict);
+        server.delivery.turn_done();
+        match verdict {
+            Verdict::Closed { .. } => self.over(),
+            Verdict::Void => self.outcome.voided += 1,
+            _ => {}
+        }
+        self.release_applied(at);
+        self.drop_closed();
+    }
+
+    /// The replies that apply has just queued.
+    fn release_applied(&mut self, at: usize) {
+        let Some(link) = &mut self.link else { return };
+        if link.at != at || link.conn.outbox().fate() != Fate::Open {
+            return;
+        }
+        let mut proofs = Vec::new();
+        if let Some(attachment) = link.conn.attachment.get()
+            && let Some(sent) = link.connect_sent.take()
+        {
+            self.session = Some(attachment.session);
+            proofs.push(sent);
+        }
+        let in_flight = link.conn.outbox().in_flight();
+        while link.writes.len() > in_flight {
+            proofs.extend(link.writes.pop_front());
+        }
+        for sent in proofs {
+            self.release(sent, "a write or handshake");
+        }
+    }
+
+    fn client_sends(&mut self) {
+        if self.now < self.quiet_until {
+            return;
+        }
+        if self.link.is_none() {
+            let at = self.any();
+            self.connect(at);
+            return;
+        }
+        let packet = match self.rng.random_range(0..4) {
+            0 => Packet::Write(self.now),
+            1 => Packet::Read,
+            _ => Packet::Ping(self.now),
+        };
+        if let Some(link) = &mut self.link
+            && link.conn.attachment.get().is_some()
+        {
+            link.inbox.push_back(packet);
+        }
+    }
+
+    fn connect(&mut self, at: usize) {
+        self.next_seq = 1;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let identities = Identities::of_address(address.ip(), true);
+        let conn = self.servers[at].sessions.accept(address, identities);
+        self.link = Some(Link {
+            at,
+            conn,
+            inbox: VecDeque::from([Packet::Connect(self.now)]),
+            pings: VecDeque::new(),
+            writes: VecDeque::new(),
+            connect_sent: None,
+            last_answer: self.now,
+        });
+    }
+
+    /// The client's server reads one packet, as a connection and its line do.
+    fn server_reads(&mut self, at: usize) {
+        let Some(link) = &mut self.link else { return };
+        if link.at != at || self.now < self.servers[at].stalled_until {
+            return;
+        }
+        let Some(packet) = link.inbox.pop_front() else {
+            return;
+        };
+        self.wake(at);
+        let now = self.local_now(at);
+        let Some(link) = &self.link else { return };
+        let refused = match packet {
+            Packet::Connect(_) => !self.servers[at].sessions.is_fresh(now),
+            _ => !self.may_answer(link),
+        };
+        if refused && !self.is_planted(Plant::NoBound) {
+            self.hang_up();
+            return;
+        }
+        match packet {
+            Packet::Connect(sent) => self.take_handshake(at, sent),
+            Packet::Ping(sent) => self.take_ping(at, sent, now),
+            Packet::Write(sent) => self.take_write(at, sent, now),
+            Packet::Read => {
+                if let Some(link) = &self.link {
+                    link.conn.touch(now);
+                }
+                self.answered("a read");
+            }
+        }
+    }
+
+    fn take_handshake(&mut self, at: usize, sent: u64) {
+        let session = self.session;
+        let Some(link) = &mut self.link else { return };
+        link.connect_sent = Some(sent);
+        let server = &mut self.servers[at];
+        let ticket = server.sessions.handshake(Handshake {
+            conn: link.conn.clone(),
+            read_only: None,
+            last_zxid_seen: Zxid::ZERO,
+        });
+        let what = match session {
+            None => What::Open(ticket),
+            Some(session) => What::Attach(ticket, session),
+        };
+        server.queue.push_back(Request { from: at, what });
+    }
+
+    fn take_ping(&mut self, at: usize, sent: u64, now: Duration) {
+        let early = self.is_planted(Plant::EarlierReport);
+        let Some(link) = &mut self.link else { return };
+        link.conn.touch(now);
+        match self.servers[at].sessions.confirm(&link.conn) {
+            None => self.release(sent, "a ping"),
+            Some(round) => {
+                let round = if early { round - 1 } else { round };
+                link.pings.push_back((round, sent));
+            }
+        }
+    }
+
+    fn take_write(&mut self, at: usize, sent: u64, now: Duration) {
+        let Some(link) = &mut self.link else { return };
+        let Some(attachment) = link.conn.attachment.get() else {
+            return;
+        };
+        link.conn.touch(now);
+        link.conn.outbox().sent_on(InFlight {
+            seq: self.next_seq,
+            xid: Xid(1),
+            op: OpCode::SetData,
+            read_at: now,
+        });
+        link.writes.push_back(sent);
+        let what = What::Write(Origin {
+            session: attachment.session,
+            attach: attachment.attach,
+            seq: self.next_seq,
+        });
+        self.next_seq += 1;
+        self.servers[at].queue.push_back(Request { from: at, what });
+    }
+
+    /// The next step of this server's report.
+    fn report(&mut self, at: usize) {
+        self.wake(at);
+        let flight = self.servers[at].flight.take();
+        let cut = self.now < self.servers[at].cut_until;
+        let next = match flight {
+            None => self.send_report(at),
+            Some(Flight::To(report, _)) if cut => Some(Flight::Back(report, Err(Unconfirmed))),
+            Some(Flight::To(report, to)) if self.is_awake(to) => Some(self.renew(report, to)),
+            Some(Flight::Renewed(report, to, refused, leased)) if self.is_awake(to) => {
+                self.wake(to);
+                let leader = &self.servers[to];
+                let confirmed = leased && leader.alone.confirms_alone();
+                let answer = if confirmed {
+                    Ok(refused)
+                } else {
+                    Err(Unconfirmed)
+                };
+                Some(Flight::Back(report, answer))
+            }
+            Some(Flight::Back(report, answer)) => {
+                self.servers[at].reports.settle(report, answer);
+                self.release_pings(at);
+                None
+            }
+            waits => waits,
+        };
+        self.servers[at].flight = next;
+    }
+
+    fn send_report(&mut self, at: usize) -> Option<Flight> {
+        let sweep = self.now >= self.servers[at].sweep_at;
+        if sweep {
+            self.servers[at].sweep_at = self.now + PAUSE;
+        }
+        let server = &self.servers[at];
+        let report = server.reports.collect(&server.sessions, sweep);
+        if let Some(answer) = server.reports.alone(&report) {
+            return Some(Flight::Back(report, Ok(answer)));
+        }
+        // Whoever was last seen leading.
+        let leaders = (0..3).filter(|&to| to != at && self.servers[to].leads.is_some());
+        let leaders: Vec<_> = leaders.collect();
+        let to = match leaders.len() {
+            0 => return Some(Flight::Back(report, Err(Unconfirmed))),
+            several => leaders[self.rng.random_range(0..several)],
+        };
+        Some(Flight::To(report, to))
+    }
+
+    fn renew(&mut self, report: Report, to: usize) -> Flight {
+        self.wake(to);
+        let leader = &self.servers[to];
+        if leader.leads.is_none() || self.now < leader.cut_until {
+            return Flight::Back(report, Err(Unconfirmed));
+        }
+        let leased = leader.alone.confirms_alone();
+        let refused = leader.sessions.renew(&report.sessions());
+        let refused = match self.plant {
+            Some(Plant::ConfirmsMarked) => Vec::new(),
+            _ => refused,
+        };
+        Flight::Renewed(report, to, refused, leased)
+    }
+
+    /// The connection is told that a report came through.
+    fn release_pings(&mut self, at: usize) {
+        let Some(link) = &mut self.link else { return };
+        if link.at != at {
+            return;
+        }
+        let confirmed = link.conn.confirmed.load(Ordering::Acquire);
+        let mut proofs = Vec::new();
+        while link.pings.front().is_some_and(|ping| ping.0 <= confirmed) {
+            proofs.extend(link.pings.pop_front());
+        }
+        let Some(link) = &self.link else { return };
+        if !proofs.is_empty() && !self.may_answer(link) {
+            self.hang_up();
+            return;
+        }
+        for (_, sent) in proofs {
+            self.release(sent, "a ping");
+        }
+    }
+}
