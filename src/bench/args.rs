@@ -95,7 +95,7 @@ pub(super) enum What {
 /// What all presets share.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Common {
-    /// The server, host:port
+    /// The server, host:port; of an ensemble several, with commas: connections go to them in turn
     #[arg(short, long, env = "QUORATE_SERVER", default_value = "127.0.0.1:2181")]
     pub(super) server: String,
     /// Connections, each with a session
@@ -135,9 +135,10 @@ pub(super) struct Common {
     /// Leave the znodes there
     #[arg(long)]
     pub(super) keep: bool,
-    /// The server's process on this machine: its CPU time and memory are reported
-    #[arg(long)]
-    pub(super) server_pid: Option<u32>,
+    /// The server's process on this machine: its CPU time and memory are reported; of several,
+    /// with commas, the sums
+    #[arg(long, value_delimiter = ',')]
+    pub(super) server_pid: Vec<u32>,
 }
 
 impl Common {

@@ -115,7 +115,8 @@ struct Conn {
 pub(super) struct Net {
     epoll: OwnedFd,
     clock: Clock,
-    target: SocketAddr,
+    /// Connections go to them in turn.
+    targets: Vec<SocketAddr>,
     hello: Vec<u8>,
     ping: Vec<u8>,
     conns: Vec<Option<Conn>>,
@@ -129,7 +130,7 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(
-        target: SocketAddr,
+        targets: &[SocketAddr],
         session_timeout: Duration,
         clock: Clock,
     ) -> Result<Net, BenchError> {
@@ -149,7 +150,7 @@ impl Net {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)
                 .map_err(BenchError::os("create an epoll instance"))?,
             clock,
-            target,
+            targets: targets.to_vec(),
             hello: hello.to_vec(),
             ping,
             conns: Vec::new(),
@@ -183,9 +184,14 @@ impl Net {
 
     /// Starts a connection and a session on it.
     pub(super) fn connect(&mut self) -> Result<(), BenchError> {
-        let doing = || format!("connect to {}", self.target);
+        let turn = usize::try_from(self.generation).unwrap_or(0) % self.targets.len().max(1);
+        let target = *self
+            .targets
+            .get(turn)
+            .ok_or(BenchError::NoAddress(String::new()))?;
+        let doing = || format!("connect to {target}");
         let socket = socket2::Socket::new(
-            socket2::Domain::for_address(self.target),
+            socket2::Domain::for_address(target),
             socket2::Type::STREAM,
             None,
         )
@@ -196,7 +202,7 @@ impl Net {
         socket
             .set_tcp_nodelay(true)
             .map_err(BenchError::io(doing()))?;
-        match socket.connect(&self.target.into()) {
+        match socket.connect(&target.into()) {
             Ok(()) => {}
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}

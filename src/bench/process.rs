@@ -37,6 +37,21 @@ pub(super) fn memory(pid: u32) -> Option<Memory> {
     })
 }
 
+/// The same of several processes; `None` if there are none, or one is gone.
+pub(super) fn cpu_ns_of_all(pids: &[u32]) -> Option<u64> {
+    let all: Option<u64> = pids.iter().map(|&pid| cpu_ns(pid)).sum();
+    all.filter(|_| !pids.is_empty())
+}
+
+/// The same of several processes; `None` if there are none, or one is gone.
+pub(super) fn memory_of_all(pids: &[u32]) -> Option<Memory> {
+    let each: Option<Vec<Memory>> = pids.iter().map(|&pid| memory(pid)).collect();
+    each?.into_iter().reduce(|one, other| Memory {
+        resident_kib: one.resident_kib + other.resident_kib,
+        peak_kib: one.peak_kib + other.peak_kib,
+    })
+}
+
 /// The machine, for reports.
 pub(super) fn machine() -> serde_json::Value {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -37,7 +37,10 @@ pub(super) fn run(plan: &Plan) -> Result<(), BenchError> {
 /// Runs a plan.
 pub(super) fn measure(plan: &Plan) -> Result<Measured, BenchError> {
     let common = &plan.common;
-    let target = resolve(&common.server)?;
+    let targets = resolve(&common.server)?;
+    let target = *targets
+        .first()
+        .ok_or_else(|| BenchError::NoAddress(common.server.clone()))?;
     let progress = Progress::new();
     progress.say("preparing");
     let server = admin::facts(target);
@@ -51,10 +54,10 @@ pub(super) fn measure(plan: &Plan) -> Result<Measured, BenchError> {
     prepare(plan, target, &base)?;
     let run = Run {
         plan,
-        target,
+        targets,
         base: &base,
         clock: Clock::new(),
-        server_memory_before: common.server_pid.and_then(process::memory),
+        server_memory_before: process::memory_of_all(&common.server_pid),
     };
     let result = match plan.preset {
         Preset::SessionStorm { hold: true } => run.hold(progress),
@@ -77,11 +80,14 @@ fn tidy(target: SocketAddr, timeout: Duration, base: &str) -> Result<(), BenchEr
     admin.close()
 }
 
-fn resolve(server: &str) -> Result<SocketAddr, BenchError> {
-    let addresses = server.to_socket_addrs().ok();
-    addresses
-        .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| BenchError::NoAddress(server.to_owned()))
+fn resolve(servers: &str) -> Result<Vec<SocketAddr>, BenchError> {
+    let address = |server: &str| {
+        let addresses = server.trim().to_socket_addrs().ok();
+        addresses
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| BenchError::NoAddress(server.to_owned()))
+    };
+    servers.split(',').map(address).collect()
 }
 
 /// Makes the znodes that the preset works on.
@@ -122,7 +128,7 @@ fn prepare(plan: &Plan, target: SocketAddr, base: &str) -> Result<(), BenchError
 
 struct Run<'a> {
     plan: &'a Plan,
-    target: SocketAddr,
+    targets: Vec<SocketAddr>,
     base: &'a str,
     clock: Clock,
     server_memory_before: Option<process::Memory>,
@@ -228,7 +234,7 @@ impl Run<'_> {
             server_cpu_ns: used(|cpu| cpu.server),
             own_cpu_ns: used(|cpu| cpu.own),
             server_memory_before: self.server_memory_before,
-            server_memory: self.plan.common.server_pid.and_then(process::memory),
+            server_memory: process::memory_of_all(&self.plan.common.server_pid),
         })
     }
 
@@ -249,13 +255,13 @@ impl Run<'_> {
 
     fn cpu(&self) -> Cpu {
         Cpu {
-            server: self.plan.common.server_pid.and_then(process::cpu_ns),
+            server: process::cpu_ns_of_all(&self.plan.common.server_pid),
             own: process::cpu_ns(std::process::id()),
         }
     }
 
     fn net(&self) -> Result<Net, BenchError> {
-        Net::new(self.target, self.plan.common.session_timeout, self.clock)
+        Net::new(&self.targets, self.plan.common.session_timeout, self.clock)
     }
 
     fn thread(
@@ -325,7 +331,7 @@ impl Run<'_> {
         let after = self.cpu();
         progress.say("holding sessions");
         drive::hold(&mut net, self.clock.now() + nanos(common.duration))?;
-        let server_memory = common.server_pid.and_then(process::memory);
+        let server_memory = process::memory_of_all(&common.server_pid);
         progress.clear();
         drive::close_all(&mut net)?;
         let window = Window {

@@ -107,7 +107,7 @@ fn an_open_loop_counts_from_when_a_request_should_have_left() {
     let target = server.address();
     std::thread::spawn(move || server.serve());
     let clock = Clock::started_before(Duration::from_secs(1));
-    let mut net = Net::new(target, Duration::from_secs(30), clock).unwrap();
+    let mut net = Net::new(&[target], Duration::from_secs(30), clock).unwrap();
     let conns = drive::open_all(&mut net, 2, 2).unwrap().conns;
     let window = Window {
         start: 0,

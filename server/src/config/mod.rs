@@ -145,6 +145,19 @@ pub struct Ensemble {
     pub election_min: Duration,
     /// Largest such time, and the lease. Default 300 ms. `quorate.electionTimeoutMaxMs`.
     pub election_max: Duration,
+    /// Whose word an ensemble is founded on. Default all. `quorate.firstBoot`.
+    pub first_boot: FirstBoot,
+}
+
+/// How many voters of the list must say that they are empty before one of them founds an ensemble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FirstBoot {
+    /// All, or a majority whose members all carry the marker file `initialize`.
+    All,
+    /// A majority, as in ZooKeeper. One server that lost its disk and one that was never started
+    /// are a majority of three: they would found an ensemble without the data of the third.
+    Majority,
 }
 
 impl Ensemble {
@@ -161,7 +174,30 @@ impl Ensemble {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
+            first_boot: FirstBoot::All,
         }
+    }
+
+    /// How long a server may be without news of the leader before it closes its clients: the
+    /// leader must not give up a session while its client still trusts it.
+    #[must_use]
+    pub fn patience(&self, config: &Config) -> Duration {
+        let half = config.min_session_timeout / 2;
+        config.tick_time.min(self.sync_limit).min(half)
+    }
+
+    /// The canonical text of the list, as `/zookeeper/config` and `conf` show it.
+    #[must_use]
+    pub fn text(&self, version: u64) -> String {
+        use std::fmt::Write as _;
+
+        let mut text = String::new();
+        for line in &self.servers {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = write!(text, "version={version:x}");
+        text
     }
 
     /// The line of a server.

@@ -5,12 +5,13 @@
 //! holds no large buffer while it waits, so an idle connection costs little.
 //!
 //! It does not know what a request means: the first frame goes to [`Pipeline::connect`], every
-//! later one to the connection's [`Line`].
+//! later one to the connection's [`Line`]. Where peers share the port, theirs are handed on.
 
 mod socket;
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::socket::{ReadTurn, linger, read_turn, write_some};
 use crate::clock::SharedClock;
+use crate::peers::{FIRST_BYTE, Peers};
 use crate::pipeline::{Connected, Line, LineClosed, Pipeline};
 use crate::sessions::{CloseReason, Conn, Fate};
 
@@ -47,6 +49,21 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// How long a socket may take for its connect request.
     pub(crate) sessionless_timeout: Duration,
+    /// Who takes the connections of peers where they share a port with clients; `None`: nobody,
+    /// and such a connection is closed as any that begins with no frame.
+    pub(crate) peers: Option<Arc<dyn PeerPort>>,
+}
+
+/// Takes over connections that began as links between servers do.
+pub(crate) trait PeerPort: Send + Sync {
+    /// The connection, and what was read of it.
+    fn adopt(&self, stream: std::net::TcpStream, read: BytesMut);
+}
+
+impl PeerPort for Peers {
+    fn adopt(&self, stream: std::net::TcpStream, read: BytesMut) {
+        self.adopt_tcp(stream, read);
+    }
 }
 
 /// How a part of a connection's life ends.
@@ -127,6 +144,10 @@ impl Connection {
                     .queue(|out| out.extend_from_slice(&answer));
                 return End::LastWord;
             }
+            Ok(Some(First::Peer)) => {
+                self.hand_over();
+                return End::Now;
+            }
             Ok(Some(First::Frame)) => {}
         }
         if self.handshake().await {
@@ -140,10 +161,14 @@ impl Connection {
         }
     }
 
-    /// Waits for a four-letter word or a whole connect request. `None`: over.
+    /// Waits for the first byte of a peer, a four-letter word or a whole connect request. `None`:
+    /// over.
     async fn first_bytes(&mut self) -> Option<First> {
         let limit = self.shared.pipeline.frame_limit();
         loop {
+            if self.inbound.first() == Some(&FIRST_BYTE) && self.shared.peers.is_some() {
+                return Some(First::Peer);
+            }
             if let Some(word) = self.inbound.first_chunk::<4>().copied()
                 && let Some(extra) = self.shared.words.extra(word)
             {
@@ -154,6 +179,18 @@ impl Connection {
                 return Some(First::Frame);
             }
             self.read_more().await?;
+        }
+    }
+
+    /// Gives the socket to the peers. What remains here is a second handle of it, which goes, and
+    /// with it its place among the clients.
+    fn hand_over(&mut self) {
+        let Some(peers) = &self.shared.peers else {
+            return;
+        };
+        match self.stream.as_fd().try_clone_to_owned() {
+            Ok(socket) => peers.adopt(socket.into(), std::mem::take(&mut self.inbound)),
+            Err(error) => tracing::warn!(%error, "a peer cannot be taken over"),
         }
     }
 
@@ -389,6 +426,8 @@ fn until<'a>(
 
 /// What a connection begins with.
 enum First {
+    /// A peer's greeting; its beginning is in `inbound`.
+    Peer,
     /// A four-letter word; this is its answer.
     Word(Vec<u8>),
     /// A whole frame, at the start of `inbound`.

@@ -5,7 +5,7 @@
 //! may be there or not. Pages are shared between the two views, and zero pages take no room.
 //!
 //! Same seed, same operations: same outcome. Time does not pass here, except for whoever meets
-//! [`SimDisk::stall_syncs`].
+//! [`SimDisk::stall_syncs`] or [`SimDisk::slow_syncs`].
 
 #![expect(
     clippy::indexing_slicing,
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rand::rngs::StdRng;
@@ -81,6 +82,8 @@ struct Faults {
     lie_about_sync: bool,
     stalled: bool,
     waiting: u64,
+    /// What each sync of content takes.
+    sync_takes: Duration,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -152,6 +155,12 @@ impl SimDisk {
     pub(crate) fn resume_syncs(&self) {
         self.world().faults.stalled = false;
         self.shared.resumed.notify_all();
+    }
+
+    /// From now on each sync of content takes so long.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn slow_syncs(&self, each: Duration) {
+        self.world().faults.sync_takes = each;
     }
 
     /// The disk as the next boot finds it after a power failure now. This one is left as it is.
@@ -508,6 +517,10 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let takes = self.disk.world().faults.sync_takes;
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
         let mut world = self.disk.world();
         world.faults.waiting += 1;
         while world.faults.stalled {

@@ -75,6 +75,16 @@ impl Memory {
         }
     }
 
+    /// The term of an entry; `None` if it is purged, or not there yet.
+    pub(super) fn term_at(&self, index: u64) -> Option<u64> {
+        if index < self.first() || index >= self.next {
+            return None;
+        }
+        let behind = self.terms.partition_point(|run| run.0 <= index);
+        let run = self.terms.get(behind.checked_sub(1)?)?;
+        Some(run.1)
+    }
+
     /// The first index that the ring holds; `next` if it is empty.
     pub(super) fn ring_start(&self) -> u64 {
         self.ring.front().map_or(self.next, |entry| entry.index)

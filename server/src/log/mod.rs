@@ -220,6 +220,11 @@ impl Log {
         }
     }
 
+    /// The term of an entry; `None` if it is purged, or not there yet.
+    pub(crate) fn term_at(&self, index: u64) -> Option<u64> {
+        self.shared.state.lock().memory.term_at(index)
+    }
+
     /// Adds entries, which must follow the last one. They can be read on return.
     ///
     /// Waits while more than 32 MiB are on their way to the disk.

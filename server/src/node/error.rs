@@ -20,6 +20,15 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The address where this server's peers reach it cannot be listened on.
+    #[error(
+        "cannot listen for the other servers: {source}. If the address is not this machine's, \
+         `quorumListenOnAllIPs=true` listens on all of its addresses"
+    )]
+    BindPeers {
+        /// What the operating system says, and of which address.
+        source: io::Error,
+    },
     /// What lies on disk, or who else uses it, is in the way.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -56,6 +65,10 @@ impl StorageError {
             E::OtherServer { .. }
             | E::IdentityMissing { .. }
             | E::OtherEnsemble { .. }
+            | E::LogMissing { .. }
+            | E::NotListed { .. }
+            | E::NoLinks
+            | E::Times { .. }
             | E::ZooKeeperWentOn { .. } => StorageTrouble::Mismatch,
             E::Engine { .. } => StorageTrouble::Engine,
             _ => StorageTrouble::Data,

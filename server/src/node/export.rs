@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::disk::real::RealDisk;
 use crate::metrics::Metrics;
-use crate::replication::{Deliver, Replication};
+use crate::replication::{Deliver, NoJudge, Replication};
 use crate::snapshot::zookeeper::{self, ExportError, ExportOptions, ExportReport};
 use crate::tree::txn::{Proposal, Verdict};
 
@@ -65,6 +65,8 @@ pub async fn export_datadir(
         SystemClock::shared(),
         Arc::new(Metrics::default()),
         |_| Box::new(Nobody),
+        Arc::new(NoJudge),
+        None,
         runtimes.raft().clone(),
     )
     .await

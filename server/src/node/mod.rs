@@ -1,8 +1,10 @@
 //! One server: its parts built in order from a `Config`, and taken down in reverse.
 
+mod ask;
 mod error;
 mod export;
 mod periodic;
+mod porch;
 mod runtimes;
 mod view;
 
@@ -14,22 +16,28 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::ask::Ask;
 #[cfg(feature = "testing")]
 pub use self::error::NoSession;
 pub use self::error::{ServerFailed, StartError, StorageError, StorageTrouble};
 pub use self::export::{ExportDataDirError, export_datadir};
+#[cfg(feature = "testing")]
+pub(crate) use self::runtimes::Paused;
 use self::runtimes::Runtimes;
 use self::view::View;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
-use crate::connection::Shared;
+use crate::connection::{PeerPort, Shared};
 use crate::disk::SharedDisk;
 use crate::disk::real::RealDisk;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
+use crate::peers::{Peers, SharedNet, TcpNet};
 use crate::pipeline::Pipeline;
-use crate::replication::{Health, Replication};
-use crate::sessions::{CloseReason, Delivery, Sessions};
+#[cfg(feature = "testing")]
+use crate::replication::Role;
+use crate::replication::{Health, Replication, SharedLinks};
+use crate::sessions::{Bounds, CloseReason, Delivery, Reports, Sessions};
 
 /// How long a stop waits for connections to end by themselves.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -40,8 +48,14 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// [`Server::stop`].
 pub struct Server {
     client_addr: Option<SocketAddr>,
+    #[cfg(feature = "testing")]
+    my_id: u8,
+    #[cfg(feature = "testing")]
+    clock: SharedClock,
     replication: Arc<Replication>,
     sessions: Arc<Sessions>,
+    /// Of an ensemble.
+    peers: Option<Arc<Peers>>,
     /// Stops accepting and everything that serves clients.
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -74,6 +88,16 @@ impl Server {
         disk: SharedDisk,
         clock: SharedClock,
     ) -> Result<Server, StartError> {
+        Server::start_in(config, disk, clock, Arc::new(TcpNet)).await
+    }
+
+    /// Starts a server that reaches its peers through `net`.
+    pub(crate) async fn start_in(
+        config: Config,
+        disk: SharedDisk,
+        clock: SharedClock,
+        net: SharedNet,
+    ) -> Result<Server, StartError> {
         let runtimes = Runtimes::new().map_err(StartError::Runtime)?;
         let metrics = Arc::new(Metrics::default());
         // Bound before anything else: a port in use is the most common mistake, and the cheapest
@@ -94,17 +118,32 @@ impl Server {
         let tick_ms = u64::try_from(config.tick_time.as_millis()).unwrap_or(u64::MAX);
         let boot = rand::random();
         let sessions = Sessions::new(config.my_id, boot, tick_ms, clock.clone(), metrics.clone());
+        let peers = match &config.ensemble {
+            None => None,
+            Some(ensemble) => {
+                let runtime = runtimes.raft().clone();
+                let peers = Arc::new(Peers::new(config.my_id, ensemble, net, runtime));
+                let listening = peers.listen(client_addr).await;
+                listening.map_err(|source| StartError::BindPeers { source })?;
+                Some(peers)
+            }
+        };
         let delivery = sessions.clone();
-        let replication = Replication::start(
+        let starting = Replication::start(
             &config,
             disk,
             clock.clone(),
             metrics.clone(),
             move |state| Box::new(Delivery::new(delivery, state)),
+            sessions.clone(),
+            peers.clone().map(|peers| peers as SharedLinks),
             runtimes.raft().clone(),
-        )
-        .await?;
-        let replication = Arc::new(replication);
+        );
+        let early = porch::answer(bound.as_ref(), peers.as_ref(), &config, runtimes.clients());
+        let replication = tokio::select! {
+            started = starting => Arc::new(started?),
+            () = early => unreachable!("the porch is left when the server has started"),
+        };
 
         let pipeline = Pipeline::new(
             &config,
@@ -128,6 +167,7 @@ impl Server {
             words: Arc::new(view),
             clock: clock.clone(),
             sessionless_timeout: config.sessionless_timeout,
+            peers: peers.clone().map(|peers| peers as Arc<dyn PeerPort>),
         });
         if let Some(bound) = bound {
             let listener = Listener::new(bound, &config, shared, sessions.clone(), metrics.clone());
@@ -142,9 +182,18 @@ impl Server {
             }
         };
         tasks.spawn_on(gather, runtimes.clients());
-        let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock, None);
+        if let Some((confirmer, bounds)) = replication.confirmer().zip(Bounds::of(&config)) {
+            let confirm = Arc::new(Ask::new(confirmer.clone()));
+            let reports = Reports::new(confirm, bounds, clock.clone());
+            sessions.join_ensemble(reports.clone());
+            let reporting = reports.run(sessions.clone(), stop.clone());
+            tasks.spawn_on(reporting, runtimes.raft());
+        }
+        let role = config.ensemble.as_ref().map(|_| replication.role());
+        let periodic =
+            periodic::Periodic::new(&config, &replication, &sessions, &clock, role.clone());
         tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
-        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock, None);
+        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock, role);
         tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
         let (health, waiting) = (replication.health(), sessions.clone());
         tasks.spawn_on(
@@ -153,8 +202,13 @@ impl Server {
         );
         Ok(Server {
             client_addr,
+            #[cfg(feature = "testing")]
+            my_id: config.my_id,
+            #[cfg(feature = "testing")]
+            clock,
             replication,
             sessions,
+            peers,
             stop,
             tasks,
             runtimes,
@@ -188,11 +242,14 @@ impl Server {
         let Server {
             replication,
             sessions,
+            peers,
             stop,
             tasks,
             runtimes,
             ..
         } = self;
+        // First of all, while clients are still served: nobody needs to wait for an election.
+        replication.hand_over().await;
         // In this order: a connection that opens its session meanwhile sees one or the other.
         stop.cancel();
         sessions.close_all(CloseReason::Shutdown);
@@ -205,7 +262,67 @@ impl Server {
         }
         drop(sessions);
         replication.stop().await;
+        if let Some(peers) = peers {
+            peers.stop().await;
+        }
         drop(runtimes);
+    }
+
+    /// Ends as a killed process does: nothing is finished, and all sockets close.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn kill(self) {
+        let Server {
+            replication,
+            sessions,
+            peers,
+            stop,
+            tasks,
+            runtimes,
+            ..
+        } = self;
+        stop.cancel();
+        drop((replication, sessions, peers, tasks));
+        // Waits until no task makes a step any more.
+        let ended = tokio::task::spawn_blocking(move || runtimes.end()).await;
+        ended.expect("ending runtimes does not panic");
+    }
+
+    /// Stops every step of this server until the answer is dropped.
+    #[cfg(feature = "testing")]
+    pub(crate) fn pause(&self) -> Paused {
+        self.runtimes.pause()
+    }
+
+    /// The term in which it leads, and its number.
+    #[cfg(feature = "testing")]
+    pub(crate) fn leads(&self) -> Option<(u64, u8)> {
+        match *self.replication.role().borrow() {
+            Role::Leading { term } => Some((term, self.my_id)),
+            _ => None,
+        }
+    }
+
+    /// The term in which it follows, and whom.
+    #[cfg(feature = "testing")]
+    pub(crate) fn follows(&self) -> Option<(u64, u8)> {
+        match *self.replication.role().borrow() {
+            Role::Following { leader, term } => Some((term, leader)),
+            _ => None,
+        }
+    }
+
+    /// Whether clients get sessions here.
+    #[cfg(feature = "testing")]
+    pub(crate) fn serves(&self) -> bool {
+        let now = self.clock.monotonic();
+        *self.replication.serving().borrow() && self.sessions.is_fresh(now)
+    }
+
+    /// The digest of the tree as far as it is applied, with its zxid.
+    #[cfg(feature = "testing")]
+    pub(crate) fn applied_digest(&self) -> (i64, u64) {
+        let state = self.replication.state();
+        (state.settled_zxid().0, state.tree().digest())
     }
 
     /// The digest of the tree as far as it is applied.

@@ -4,7 +4,13 @@
 //! one or two entries: measured, half of the throughput.
 
 use std::io;
+#[cfg(feature = "testing")]
+use std::sync::Arc;
+#[cfg(feature = "testing")]
+use std::time::Duration;
 
+#[cfg(feature = "testing")]
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// The runtimes of one server. Dropped, they stop without waiting for their tasks.
@@ -12,6 +18,21 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub(super) struct Runtimes {
     clients: Option<Runtime>,
     raft: Option<Runtime>,
+}
+
+/// While this lives, no task of the server makes a step: as a process that was stopped.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub(crate) struct Paused {
+    over: Arc<(Mutex<bool>, Condvar)>,
+}
+
+#[cfg(feature = "testing")]
+impl Drop for Paused {
+    fn drop(&mut self) {
+        *self.over.0.lock() = true;
+        self.over.1.notify_all();
+    }
 }
 
 impl Runtimes {
@@ -37,6 +58,37 @@ impl Runtimes {
     /// Where the Raft core, the batcher, apply and everything periodic live.
     pub(super) fn raft(&self) -> &Handle {
         self.raft.as_ref().expect("taken by drop alone").handle()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Runtimes {
+    /// Drops both runtimes and waits until none of their tasks makes a step. Blocks.
+    pub(super) fn end(mut self) {
+        for runtime in [self.clients.take(), self.raft.take()]
+            .into_iter()
+            .flatten()
+        {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+
+    /// Blocks every worker of both runtimes until the answer is dropped. Timers that are due
+    /// meanwhile fire behind it, as they do in a process that goes on after a stop.
+    pub(super) fn pause(&self) -> Paused {
+        let over = Arc::new((Mutex::new(false), Condvar::new()));
+        for runtime in [self.clients(), self.raft()] {
+            for _ in 0..runtime.metrics().num_workers() {
+                let over = over.clone();
+                runtime.spawn(async move {
+                    let mut ended = over.0.lock();
+                    while !*ended {
+                        over.1.wait(&mut ended);
+                    }
+                });
+            }
+        }
+        Paused { over }
     }
 }
 

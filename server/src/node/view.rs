@@ -105,6 +105,13 @@ impl ServerView for View {
         )
     }
 
+    fn session_timeouts(&self) -> Vec<(SessionId, i32)> {
+        let all = self.replication.state().sessions();
+        all.into_iter()
+            .map(|(id, session)| (id, session.timeout_ms))
+            .collect()
+    }
+
     fn uptime(&self) -> Duration {
         self.clock.monotonic().saturating_sub(self.since)
     }

@@ -10,15 +10,28 @@
 //! - A frame arrives whole and with a right checksum, or the link ends.
 //! - Nothing is unbounded: the size of a frame, the time of a handshake, the links of one peer.
 
+mod exchange;
+mod hello;
+#[cfg(any(test, feature = "testing"))]
+mod hub;
 mod link;
 mod net;
+mod tcp;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
 use futures::future::BoxFuture;
 
+pub(crate) use self::exchange::Peers;
+pub(crate) use self::hello::FIRST_BYTE;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::hub::Hub;
 pub(crate) use self::link::{FRAME_BYTES_MAX, Link, LinkReader, LinkWriter};
 pub(crate) use self::net::{Net, SharedNet, Stream};
+pub(crate) use self::tcp::{TcpNet, tune};
 
 /// What a link is for. The number goes over the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -32,6 +45,19 @@ pub(crate) enum Purpose {
     /// From a follower or observer to the leader: requests of clients, what sessions said, and
     /// read indexes.
     Requests = 4,
+}
+
+impl Purpose {
+    fn of(number: u8) -> Option<Purpose> {
+        [
+            Purpose::Boot,
+            Purpose::Raft,
+            Purpose::Snapshot,
+            Purpose::Requests,
+        ]
+        .into_iter()
+        .find(|&purpose| purpose as u8 == number)
+    }
 }
 
 /// Who opened a link, as it said and as was checked.

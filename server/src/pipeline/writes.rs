@@ -14,7 +14,7 @@ use quorate_proto::{AclRef, CreateMode, ErrorCode, OpCode, Version, path};
 use super::Pipeline;
 use super::acl::FixUp;
 use super::line::{Ask, Line, Ran};
-use crate::replication::Refused;
+use crate::replication::{Refused, Unavailable};
 use crate::sessions::InFlight;
 use crate::tree::txn::{Create, CreateKind, Op, Origin, Proposal, Txn};
 
@@ -117,6 +117,14 @@ impl Line {
                 self.conn.outbox().take_back(seq);
                 tracing::warn!(session = %attachment.session, bytes, limit, "write refused: too large for the log");
                 self.refuse(ask, ErrorCode::MarshallingError);
+                Ran::Yes
+            }
+            // Another server may take it: the client finds one.
+            Err(Refused::Unavailable(Unavailable::NoLeader)) => {
+                self.conn.outbox().take_back(seq);
+                self.conn
+                    .outbox()
+                    .close(crate::sessions::CloseReason::OutcomeUnknown);
                 Ran::Yes
             }
             Err(Refused::Unavailable(reason)) => {

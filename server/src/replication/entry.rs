@@ -11,6 +11,7 @@ use openraft::{BasicNode, EntryPayload};
 
 use super::types::{Body, Entry, LogId, Membership, StoredMembership, Vote, log_id};
 use crate::log::LogEntry;
+use crate::snapshot::FileFault;
 use crate::tree::CodecError;
 
 /// Requests of clients and of the leader.
@@ -40,9 +41,9 @@ pub(crate) enum EntryError {
         position: u32,
         source: CodecError,
     },
-    /// A leader sent a snapshot in place of entries that it no longer has.
-    #[error("a snapshot up to log entry {index} arrived: restart this server to load it")]
-    Snapshot { index: u64 },
+    /// A leader sent a snapshot in place of entries that it no longer has, and it cannot be loaded.
+    #[error("the snapshot up to log entry {index} cannot be installed: {}", source.fault)]
+    Snapshot { index: u64, source: FileFault },
     /// The state is not what the leader had at that point (R27).
     #[error(
         "the state after log entry {index} has digest {ours:#018x} here, {theirs:#018x} when it was recorded"

@@ -32,6 +32,11 @@ impl Layout {
         self.data.join("identity")
     }
 
+    /// Stands beside the identity of a member of an ensemble whose log holds something.
+    pub(super) fn joined(&self) -> PathBuf {
+        self.data.join("joined")
+    }
+
     /// Claims the directories for this process, until the claim is dropped.
     pub(super) fn lock(&self, disk: &dyn Disk) -> Result<Claim, DirLockError> {
         let mut locks = Vec::new();

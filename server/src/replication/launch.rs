@@ -1,7 +1,8 @@
-//! Puts the engine together, makes it lead, and watches over it.
+//! Puts the engine together, makes it lead where it stands alone, and watches over it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
@@ -13,24 +14,32 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batcher::Batcher;
+use super::boot::election::Sentinel;
+use super::boot::{Desk, Steward};
 use super::files::Claim;
+use super::forward::{self, Patience};
+use super::identity::Identity;
 use super::keeper::Keeper;
+use super::lease::Lease;
 use super::log_store::LogStore;
 use super::machine::{Machine, Progress, SnapshotPace};
-use super::network::NoPeers;
+use super::network::{Network, NoPeers, RaftHandler, SnapshotHandler};
 use super::queue::{ProposeQueue, QUEUE_BYTES_MAX, Unavailable};
-use super::read_index::ReadIndex;
+use super::read_index::{Oracle, ReadIndex};
+use super::role::{self, Role};
 use super::snapshots::Snapshots;
-use super::start::{Prepared, StartError, Surroundings};
-use super::types::{Fatal, Raft, Types};
-use super::{Deliver, Health, Replication};
-use crate::config::Config;
+use super::start::{self, Prepared, StartError, Surroundings};
+use super::types::{FOUNDER, Fatal, Raft, Types};
+use super::{Deliver, Health, Judge, Replication};
+use crate::config::{Config, Ensemble};
 use crate::log::Log;
+use crate::peers::Purpose;
 use crate::tree::State;
 
 /// What is there before the engine runs.
 pub(super) struct Parts {
-    node_id: u64,
+    identity: Identity,
+    judge: Arc<dyn Judge>,
     claim: Arc<Claim>,
     log: Arc<Log>,
     snapshots: Arc<Snapshots>,
@@ -47,6 +56,7 @@ impl Parts {
         around: &Surroundings,
         prepared: Prepared,
         deliver: Box<dyn Deliver>,
+        judge: Arc<dyn Judge>,
     ) -> Parts {
         let progress = Arc::new(Progress::default());
         let state = prepared.restored.state.clone();
@@ -65,7 +75,8 @@ impl Parts {
             around.metrics.clone(),
         );
         Parts {
-            node_id: prepared.identity.node_id,
+            identity: prepared.identity,
+            judge,
             claim: Arc::new(prepared.claim),
             log: prepared.log,
             snapshots: prepared.snapshots,
@@ -77,17 +88,27 @@ impl Parts {
         }
     }
 
-    /// Returns when this server leads and has applied the first entry of its term, and with it
-    /// all that the log held.
+    /// Standing alone, returns when this server leads and has applied the first entry of its term,
+    /// and with it all that the log held. As one of an ensemble, when the engine runs.
     pub(super) async fn launch(
         self,
         config: &Config,
         around: &Surroundings,
         runtime: &Handle,
+        desk: Option<Arc<Desk>>,
     ) -> Result<Replication, StartError> {
-        let (node_id, machine) = (self.node_id, self.machine);
+        let (node_id, machine) = (self.identity.node_id, self.machine);
         let store = LogStore::new(self.log.clone(), node_id, self.applied_term);
-        let engine = runtime.spawn(async move { engine(node_id, store, machine).await });
+        let tasks = TaskTracker::new();
+        let engine = match (&desk, &config.ensemble) {
+            (Some(desk), Some(ensemble)) => {
+                let settings = Arc::new(settings_for(ensemble)?);
+                let (links, snapshots) = (desk.links.clone(), self.snapshots.clone());
+                let network = Network::new(links, snapshots, tasks.clone(), runtime.clone());
+                runtime.spawn(member(node_id, settings, network, store, machine))
+            }
+            _ => runtime.spawn(engine(node_id, store, machine)),
+        };
         let raft = match engine.await {
             Ok(Ok(raft)) => raft,
             Ok(Err(error)) => {
@@ -100,17 +121,58 @@ impl Parts {
             }
         };
         let queue = self.queue;
-        let read_index = Arc::new(ReadIndex::new());
         let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let (health, healthy) = watch::channel(Health::Serving);
-
+        let (role, roles) = watch::channel(Role::Looking);
+        let (serving, served) = watch::channel(false);
+        let length = config
+            .ensemble
+            .as_ref()
+            .map_or(Duration::ZERO, |e| e.election_max);
+        let lease = Lease::new(length, around.clock.clone());
+        let forwarding = desk
+            .as_ref()
+            .zip(Patience::of(config))
+            .map(|(desk, patience)| {
+                forward::open(forward::Surroundings {
+                    queue: queue.clone(),
+                    role: roles.clone(),
+                    call: desk.links.clone(),
+                    judge: Arc::downgrade(&self.judge),
+                    lease: Arc::new(lease.clone()),
+                    progress: self.progress.clone(),
+                    patience,
+                })
+            });
+        let (courier, clerk, confirmer, read_index, ensemble) = match forwarding {
+            Some(forward::Forwarding {
+                courier,
+                clerk,
+                confirmer,
+                read_index,
+                errands,
+            }) => {
+                let ensemble = Some((roles.clone(), errands));
+                (
+                    Some(courier),
+                    Some(clerk),
+                    Some(confirmer),
+                    read_index,
+                    ensemble,
+                )
+            }
+            None => {
+                let read_index = Arc::new(ReadIndex::new(self.progress.clone(), None));
+                (None, None, None, read_index, None)
+            }
+        };
         let batcher = Batcher {
             queue: queue.clone(),
             raft: raft.clone(),
             clock: around.clock.clone(),
             progress: self.progress.clone(),
             metrics: around.metrics.clone(),
+            courier,
         };
         let batcher = tasks.spawn_on(batcher.run(), runtime);
         let keeper = Keeper {
@@ -122,15 +184,51 @@ impl Parts {
             stop: stop.clone(),
         };
         tasks.spawn_on(keeper.run(), runtime);
-        tasks.spawn_on(
-            serve_reads(
-                read_index.clone(),
-                raft.clone(),
-                queue.clone(),
-                stop.clone(),
-            ),
-            runtime,
-        );
+        let oracle = Oracle {
+            quorum: Box::new(raft.clone()),
+            ensemble,
+        };
+        let reads = serve_reads(read_index.clone(), oracle, queue.clone(), stop.clone());
+        tasks.spawn_on(reads, runtime);
+        let watcher = role::Watcher {
+            raft: raft.clone(),
+            clock: around.clock.clone(),
+            judge: self.judge,
+            lease: lease.clone(),
+            listed: role::listed(config.ensemble.as_ref()),
+            role,
+            serving,
+            stop: stop.clone(),
+        };
+        tasks.spawn_on(watcher.run(), runtime);
+        if let Some(desk) = &desk {
+            desk.is_member(&self.identity, Some(raft.clone()));
+            let links = &desk.links;
+            let handler = RaftHandler::new(raft.clone(), node_id);
+            links.serve(Purpose::Raft, Arc::new(handler));
+            let handler = SnapshotHandler::new(raft.clone(), node_id, self.snapshots.clone());
+            links.serve(Purpose::Snapshot, Arc::new(handler));
+            if let Some(clerk) = clerk {
+                links.serve(Purpose::Requests, Arc::new(clerk));
+            }
+            tasks.spawn_on(forward::steer(queue.clone(), roles.clone()), runtime);
+            tasks.spawn_on(mark_joined(config, around, &raft, &stop), runtime);
+            let steward = Steward {
+                raft: raft.clone(),
+                desk: desk.clone(),
+                me: config.my_id,
+                serving: served.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn_on(steward.run(), runtime);
+            let sentinel = Sentinel {
+                raft: raft.clone(),
+                desk: desk.clone(),
+                role: roles.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn_on(sentinel.run(), runtime);
+        }
         let watchdog = Watchdog {
             raft: raft.clone(),
             log: self.log.clone(),
@@ -148,7 +246,12 @@ impl Parts {
             #[cfg(any(test, feature = "testing"))]
             snapshots: self.snapshots,
             read_index,
+            confirmer,
             health: healthy,
+            role: roles,
+            serving: served,
+            lease,
+            desk,
             batcher: Mutex::new(Some(batcher)),
             tasks,
             stop,
@@ -172,16 +275,45 @@ async fn engine(node_id: u64, store: LogStore, machine: Machine) -> Result<Raft,
     }
 }
 
+/// Starts openraft as one of several. The founder makes itself the only member, once.
+async fn member(
+    node_id: u64,
+    settings: Arc<openraft::Config>,
+    network: Network,
+    store: LogStore,
+    machine: Machine,
+) -> Result<Raft, Fatal> {
+    let raft = Raft::new(node_id, settings, network, store, machine).await?;
+    let founder = node_id & u64::from(u32::MAX) == u64::from(FOUNDER);
+    match found(&raft, node_id, founder).await {
+        Ok(()) => Ok(raft),
+        Err(fatal) => {
+            let _ = raft.shutdown().await;
+            Err(fatal)
+        }
+    }
+}
+
+async fn found(raft: &Raft, node_id: u64, founder: bool) -> Result<(), Fatal> {
+    if !founder || raft.is_initialized().await? {
+        return Ok(());
+    }
+    let alone = BTreeMap::from([(node_id, BasicNode::new(""))]);
+    match raft.initialize(alone).await {
+        Err(RaftError::Fatal(fatal)) => Err(fatal),
+        Err(RaftError::APIError(error)) => {
+            tracing::warn!(%error, "not founded anew");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
 async fn lead(raft: &Raft, node_id: u64) -> Result<(), Fatal> {
     if raft.is_initialized().await? {
         raft.trigger().elect(false).await?;
     } else {
-        let alone = BTreeMap::from([(node_id, BasicNode::new(""))]);
-        match raft.initialize(alone).await {
-            Err(RaftError::Fatal(fatal)) => return Err(fatal),
-            Err(RaftError::APIError(error)) => tracing::warn!(%error, "not founded anew"),
-            Ok(()) => {}
-        }
+        found(raft, node_id, true).await?;
     }
     let leads = |metrics: &openraft::RaftMetrics<Types>| {
         let term = metrics.last_applied.map(|applied| applied.leader_id.term);
@@ -190,6 +322,28 @@ async fn lead(raft: &Raft, node_id: u64) -> Result<(), Fatal> {
     match raft.wait(None).metrics(leads, "leading").await {
         Ok(_) => Ok(()),
         Err(_) => Err(stopped_by(raft)),
+    }
+}
+
+/// Takes note that this member's log is not empty, once it is not.
+fn mark_joined(
+    config: &Config,
+    around: &Surroundings,
+    raft: &Raft,
+    stop: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (config, around, raft, stop) = (config.clone(), around.clone(), raft.clone(), stop.clone());
+    async move {
+        let begun = |metrics: &openraft::RaftMetrics<Types>| metrics.last_log_index.is_some();
+        let wait = raft.wait(None);
+        tokio::select! {
+            begun = wait.metrics(begun, "a log") => if begun.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let marked = tokio::task::spawn_blocking(move || start::joined(&config, &around)).await;
+        if let Ok(Err(error)) = marked {
+            tracing::warn!(%error, "a loss of the log would not be noticed at the next start");
+        }
     }
 }
 
@@ -203,12 +357,39 @@ fn stopped_by(raft: &Raft) -> Fatal {
 /// thousand. Snapshots and purges are asked for by the keeper.
 fn settings() -> openraft::Config {
     let settings = openraft::Config {
-        cluster_name: "quorate".to_owned(),
         // A single voter needs neither heartbeats nor elections by timeout: these are for the
         // idle rate of wake-ups.
         heartbeat_interval: 500,
         election_timeout_min: 1500,
         election_timeout_max: 2000,
+        ..common_settings()
+    };
+    settings.validate().expect("constants, used by every test")
+}
+
+/// The same for one of several, with the configured times.
+fn settings_for(ensemble: &Ensemble) -> Result<openraft::Config, StartError> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let election_max = ms(ensemble.election_max);
+    let settings = openraft::Config {
+        heartbeat_interval: ms(ensemble.heartbeat),
+        election_timeout_min: ms(ensemble.election_min),
+        election_timeout_max: election_max,
+        // A leader that is heard and hears nobody would be followed for ever: without a quorum's
+        // answers it falls silent for so long that another can be elected.
+        quorum_loss_probe_interval: Some(election_max.saturating_mul(4)),
+        // A server that comes back is tried again soon.
+        backoff: "50ms, 100ms, 200ms, ..500ms".to_owned(),
+        ..common_settings()
+    };
+    settings.validate().map_err(|error| StartError::Times {
+        cause: error.to_string(),
+    })
+}
+
+fn common_settings() -> openraft::Config {
+    openraft::Config {
+        cluster_name: "quorate".to_owned(),
         enable_pre_vote: Some(true),
         // The state lives in memory, and the committed hint may be old: a restarted leader must
         // be elected again, which applies the whole log first.
@@ -217,8 +398,7 @@ fn settings() -> openraft::Config {
         max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: 4096,
         ..openraft::Config::default()
-    };
-    settings.validate().expect("constants, used by every test")
+    }
 }
 
 /// Names the cause that an operator can do something about.
@@ -243,12 +423,12 @@ async fn close(log: &Arc<Log>) {
 
 async fn serve_reads(
     read_index: Arc<ReadIndex>,
-    raft: Raft,
+    oracle: Oracle,
     queue: Arc<ProposeQueue>,
     stop: CancellationToken,
 ) {
     let why = || queue.closed().unwrap_or(Unavailable::Stopping);
-    read_index.serve(raft, stop, why).await;
+    read_index.serve(oracle, stop, why).await;
 }
 
 /// Waits for the end of the engine and tells everybody.

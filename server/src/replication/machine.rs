@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::Deliver;
 use super::entry::{EntryError, Header, invalid};
 use super::queue::{ProposeQueue, Unavailable};
-use super::snapshots::{Builder, SnapshotFile, Snapshots};
+use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
 use crate::tree::txn::{Proposal, Txn, Verdict};
@@ -35,6 +35,11 @@ const TURN: u32 = 500;
 #[derive(Default)]
 pub(super) struct Progress {
     digest: Mutex<Option<(u64, u64)>>,
+    /// One above the newest index that is applied.
+    applied: AtomicU64,
+    /// Who waits for an index, so that nobody is woken for nothing.
+    waiting: AtomicUsize,
+    applied_wake: Notify,
     fault: OnceLock<Arc<str>>,
     due: AtomicBool,
     due_wake: Notify,
@@ -44,6 +49,41 @@ impl Progress {
     /// The newest entry that was applied here, and the digest of the state then.
     pub(super) fn digest(&self) -> Option<(u64, u64)> {
         *self.digest.lock()
+    }
+
+    /// Everything up to this index is applied, and can be read.
+    pub(super) fn advance(&self, index: u64) {
+        // Both sides write, then read what the other wrote: one of them sees it.
+        self.applied
+            .store(index.saturating_add(1), Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.applied_wake.notify_waiters();
+        }
+    }
+
+    /// Whether everything up to this index is applied.
+    pub(super) fn has_applied(&self, index: u64) -> bool {
+        self.applied.load(Ordering::SeqCst) > index
+    }
+
+    /// Returns when everything up to this index is applied; never, if applying has stopped.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn until_applied(&self, index: u64) {
+        if self.has_applied(index) {
+            return;
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        loop {
+            let woken = self.applied_wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            if self.has_applied(index) {
+                return;
+            }
+            woken.await;
+        }
     }
 
     /// Why applying stopped for good, if it did.
@@ -59,6 +99,22 @@ impl Progress {
     /// Returns when a snapshot becomes due.
     pub(super) async fn until_snapshot_due(&self) {
         self.due_wake.notified().await;
+    }
+}
+
+/// Counts one more who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn begin(waiting: &AtomicUsize) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -145,6 +201,10 @@ impl Machine {
         progress: Arc<Progress>,
         metrics: Arc<Metrics>,
     ) -> Machine {
+        snapshots.serve(&restored.state);
+        if let Some(applied) = restored.applied {
+            progress.advance(applied.index);
+        }
         Machine {
             state: restored.state,
             deliver: Mutex::new(deliver),
@@ -241,6 +301,12 @@ impl Machine {
         }
         self.digests.push_back(newest);
         *self.progress.digest.lock() = Some(newest);
+        self.progress.advance(index);
+    }
+
+    fn restart_due(&mut self) {
+        self.due.restart();
+        self.progress.due.store(false, Ordering::Release);
     }
 
     fn fault(&self, error: EntryError) -> io::Error {
@@ -309,8 +375,7 @@ impl RaftStateMachine<Types> for Machine {
 
     /// Runs between applies: the capture is of one log id.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        self.due.restart();
-        self.progress.due.store(false, Ordering::Release);
+        self.restart_due();
         Some(
             self.snapshots
                 .builder(self.state.capture(), self.applied, &self.membership),
@@ -322,17 +387,37 @@ impl RaftStateMachine<Types> for Machine {
             .builder(self.state.capture(), self.applied, &self.membership)
     }
 
-    /// Cannot be done while readers hold this state: the server must start again on the
-    /// snapshot. A single voter is never sent one.
-    async fn install_snapshot(
-        &mut self,
-        meta: &openraft::alias::SnapshotMetaOf<Types>,
-        _snapshot: SnapshotFile,
-    ) -> Result<(), io::Error> {
+    /// Puts what a leader sent in place of the state that is served (R20).
+    ///
+    /// The connections go first: their watches miss the events in between, and a reply from the
+    /// new state would tell a client of changes that it was to hear of before. None comes back
+    /// meanwhile, because every handshake waits for an entry behind the snapshot.
+    async fn install_snapshot(&mut self, meta: &Meta, file: SnapshotFile) -> Result<(), io::Error> {
+        let index = meta.last_log_id.map_or(0, |last| last.index);
+        let (snapshots, of) = (self.snapshots.clone(), file.clone());
+        let state = tokio::task::spawn_blocking(move || snapshots.state_of(&of))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|source| self.fault(EntryError::Snapshot { index, source }))?;
         self.deliver.get_mut().skipped();
-        Err(self.fault(EntryError::Snapshot {
-            index: meta.last_log_id.map_or(0, |last| last.index),
-        }))
+        let serving = self.state.clone();
+        tokio::task::spawn_blocking(move || drop(serving.replace(state)))
+            .await
+            .map_err(io::Error::other)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.digests.clear();
+        self.remember_digest(index);
+        self.restart_due();
+        self.snapshots.installed(meta.clone(), &file);
+        self.deliver.get_mut().resumed();
+        tracing::info!(
+            index,
+            zxid = %self.state.applied_zxid(),
+            znodes = self.state.tree().node_count(),
+            "a snapshot took the place of the state; all client connections were closed"
+        );
+        Ok(())
     }
 
     async fn get_current_snapshot(

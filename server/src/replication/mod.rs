@@ -14,11 +14,15 @@
 //! - After a failure of the disk nothing is written any more; what is applied stays readable.
 
 mod batcher;
+mod boot;
 mod entry;
 mod files;
+mod forward;
 mod identity;
 mod keeper;
 mod launch;
+mod lease;
+mod links;
 mod log_store;
 mod machine;
 mod network;
@@ -44,8 +48,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::boot::{Arrival, Desk};
 use self::files::Claim;
+pub(crate) use self::forward::{Confirmed, Confirmer};
 use self::launch::Parts;
+pub(crate) use self::lease::Lease;
+pub(crate) use self::links::{Links, SharedLinks};
 pub(crate) use self::queue::{ProposeQueue, Refused, Unavailable};
 use self::read_index::ReadIndex;
 pub(crate) use self::role::Role;
@@ -66,6 +74,9 @@ use crate::tree::txn::{Proposal, Verdict};
 /// more must not keep the process alive.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long a graceful stop waits for another server to lead.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// How soon [`Replication::snapshot`] asks again.
 #[cfg(any(test, feature = "testing"))]
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(20);
@@ -79,8 +90,11 @@ pub(crate) trait Deliver: Send + 'static {
     /// An entry is through: wake whoever has something to send.
     fn turn_done(&mut self);
     /// A snapshot took the place of entries that were never applied here: events and outcomes
-    /// inside it were not delivered. Close every client connection (R20).
+    /// inside it were not delivered. Close every client connection (R20). The state is still the
+    /// old one.
     fn skipped(&mut self);
+    /// The state is the snapshot's now: whatever was derived from the old one is made anew.
+    fn resumed(&mut self) {}
     /// Nothing is delivered any more. What was proposed and has no outcome may or may not have
     /// been stored: its connection must be closed. Called once, last.
     fn lost(&mut self);
@@ -99,6 +113,17 @@ pub(crate) trait Judge: Send + Sync + 'static {
     /// `lease` more from now on, and what was marked for closing and is not in the log is unmarked
     /// (R18).
     fn start_over(&self, lease: Duration);
+}
+
+/// Judges nothing: for a server that serves no clients.
+pub(crate) struct NoJudge;
+
+impl Judge for NoJudge {
+    fn renew(&self, sessions: &[SessionId]) -> Vec<SessionId> {
+        sessions.to_vec()
+    }
+
+    fn start_over(&self, _lease: Duration) {}
 }
 
 /// Whether this server takes writes.
@@ -124,7 +149,13 @@ pub(crate) struct Replication {
     #[cfg(any(test, feature = "testing"))]
     snapshots: Arc<Snapshots>,
     read_index: Arc<ReadIndex>,
+    /// Of an ensemble.
+    confirmer: Option<Arc<Confirmer>>,
     health: watch::Receiver<Health>,
+    role: watch::Receiver<Role>,
+    serving: watch::Receiver<bool>,
+    lease: Lease,
+    desk: Option<Arc<Desk>>,
     batcher: Mutex<Option<JoinHandle<()>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -132,19 +163,32 @@ pub(crate) struct Replication {
 }
 
 impl Replication {
-    /// Opens or founds what lies in the configured directories, brings the state up to the end
-    /// of the log, and returns when this server leads.
+    /// Opens or founds what lies in the configured directories, and brings the state up to the end
+    /// of what is known to be committed.
+    ///
+    /// Standing alone, returns when this server leads. As one of an ensemble it first becomes a
+    /// member, which may take for ever, and returns when the engine runs; [`Replication::serving`]
+    /// says when clients can be served. `links` are needed for that, and for nothing else.
     ///
     /// Everything asynchronous runs on `runtime`, which should not be the clients'.
     ///
     /// # Errors
     /// [`StartError`]; the directories are as they were, or as a later start continues them.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time; the directories are then as after a kill.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a server, each once"
+    )]
     pub(crate) async fn start(
         config: &Config,
         disk: SharedDisk,
         clock: SharedClock,
         metrics: Arc<Metrics>,
         make_deliver: impl FnOnce(Arc<State>) -> Box<dyn Deliver>,
+        judge: Arc<dyn Judge>,
+        links: Option<SharedLinks>,
         runtime: Handle,
     ) -> Result<Replication, StartError> {
         let began = clock.monotonic();
@@ -154,16 +198,20 @@ impl Replication {
             clock,
             metrics,
         };
-        let prepared = {
-            let (config, around) = (config.clone(), around.clone());
-            runtime.spawn_blocking(move || start::prepare(&config, &around))
+        let desk = match (&config.ensemble, links) {
+            (Some(ensemble), _) if ensemble.server(config.my_id).is_none() => {
+                let server = config.my_id;
+                return Err(StartError::NotListed { server });
+            }
+            (Some(ensemble), Some(links)) => Some(Desk::new(ensemble.clone(), links)),
+            // Without links it would found an ensemble of its own beside the real one.
+            (Some(_), None) => return Err(StartError::NoLinks),
+            (None, _) => None,
         };
-        let prepared = prepared.await.map_err(|error| StartError::Engine {
-            cause: error.to_string(),
-        })??;
+        let prepared = prepare(config, &around, desk.as_ref(), &runtime).await?;
         let deliver = make_deliver(prepared.restored.state.clone());
-        let parts = Parts::new(config, &around, prepared, deliver);
-        let replication = parts.launch(config, &around, &runtime).await?;
+        let parts = Parts::new(config, &around, prepared, deliver, judge);
+        let replication = parts.launch(config, &around, &runtime, desk).await?;
         let took = around.clock.monotonic().saturating_sub(began);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         around.metrics.startup_load_ms.record(took_ms);
@@ -175,7 +223,8 @@ impl Replication {
                 znodes = replication.state.tree().node_count(),
                 sessions = replication.state.sessions().len(),
                 elapsed_ms = took_ms,
-                "leading"
+                "{}",
+                if config.ensemble.is_some() { "loaded" } else { "leading" }
             );
         }
         Ok(replication)
@@ -202,6 +251,52 @@ impl Replication {
         self.health.clone()
     }
 
+    /// What this server is in its ensemble.
+    pub(crate) fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
+    }
+
+    /// Whether clients can be served: this server is a member in force, the voters in force are a
+    /// majority of those that were configured, and a leader is known here.
+    pub(crate) fn serving(&self) -> watch::Receiver<bool> {
+        self.serving.clone()
+    }
+
+    /// For how long no other server can have begun to lead by a vote.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// If this server leads others, has the one that is furthest lead, and returns when it does,
+    /// or after a bounded time. Do this first in a graceful stop, while clients are still served.
+    pub(crate) async fn hand_over(&self) {
+        let Some(heir) = self.heir() else {
+            return;
+        };
+        let mut role = self.role.clone();
+        if self.raft.trigger().transfer_leader(heir).await.is_err() {
+            return;
+        }
+        let handed = role.wait_for(|role| matches!(role, Role::Following { .. }));
+        match tokio::time::timeout(HAND_OVER, handed).await {
+            Ok(_) => tracing::info!(to = types::server_of(heir), "leadership handed over"),
+            Err(_) => tracing::warn!(to = types::server_of(heir), "nobody took the leadership"),
+        }
+    }
+
+    /// The other voter that lacks least.
+    fn heir(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().voter_ids();
+        let matched = metrics.replication.as_ref()?;
+        voters
+            .filter(|id| *id != metrics.id)
+            .filter_map(|id| matched.get(&id).copied().flatten().map(|at| (at, id)))
+            .max()
+            .map(|(_, id)| id)
+    }
+
     /// Returns once everything that any server acknowledged before this call is applied here:
     /// the ground of `sync`. Concurrent callers share a round.
     ///
@@ -212,6 +307,12 @@ impl Replication {
     /// May be dropped at any time.
     pub(crate) async fn read_index(&self) -> Result<(), Unavailable> {
         self.read_index.wait().await
+    }
+
+    /// Has sessions confirmed by the leader; `None` where this server stands alone, and judges
+    /// its sessions itself.
+    pub(crate) fn confirmer(&self) -> Option<&Arc<Confirmer>> {
+        self.confirmer.as_ref()
     }
 
     /// The current term.
@@ -265,6 +366,7 @@ impl Replication {
 
     /// Takes nothing new, applies what was taken, ends the tasks and closes the log.
     pub(crate) async fn stop(&self) {
+        self.hand_over().await;
         self.queue.close(Unavailable::Stopping);
         let batcher = self.batcher.lock().take();
         if let Some(batcher) = batcher
@@ -274,6 +376,9 @@ impl Replication {
         }
         self.queue.fail(Unavailable::Stopping);
         self.stop.cancel();
+        if let Some(desk) = &self.desk {
+            desk.close();
+        }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the consensus engine did not stop in order");
         }
@@ -291,7 +396,67 @@ impl Drop for Replication {
     fn drop(&mut self) {
         self.queue.fail(Unavailable::Stopping);
         self.stop.cancel();
+        if let Some(desk) = &self.desk {
+            desk.close();
+        }
     }
+}
+
+/// From the directories to a server that knows who it is; as one of an ensemble, by asking.
+async fn prepare(
+    config: &Config,
+    around: &Surroundings,
+    desk: Option<&Arc<Desk>>,
+    runtime: &Handle,
+) -> Result<start::Prepared, StartError> {
+    let ours = (config.clone(), around.clone());
+    let claimed = blocking(runtime, move || start::claim(&ours.0, &ours.1)).await?;
+    let arrival = match (&claimed.identity, desk) {
+        (Some(identity), _) => Arrival::Joined(identity.clone()),
+        (None, None) => Arrival::Founder,
+        (None, Some(desk)) => {
+            let ours = config.clone();
+            let history = blocking(runtime, move || start::history(&ours)).await?;
+            desk.open();
+            boot::identity(config, &desk.ensemble, desk, history, &*around.disk).await?
+        }
+    };
+    let (ours, ensemble) = ((config.clone(), around.clone()), desk.is_some());
+    let prepared = blocking(runtime, move || {
+        let (config, around) = ours;
+        let identity = match arrival {
+            Arrival::Founder => start::found(&config, &around, &claimed)?,
+            Arrival::Joined(identity) => {
+                if claimed.identity.is_none() {
+                    start::settle(&around, &claimed, &identity)?;
+                }
+                identity
+            }
+        };
+        if ensemble {
+            boot::unmark(&*around.disk, &config.data_dir)?;
+        }
+        start::open(&config, &around, claimed, identity)
+    })
+    .await?;
+    if let Some(desk) = desk {
+        desk.is_member(&prepared.identity, None);
+        let (cluster, node) = (prepared.identity.cluster_id, prepared.identity.node_id);
+        desk.links.identify(cluster, node);
+        desk.open();
+    }
+    Ok(prepared)
+}
+
+async fn blocking<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    let done = runtime.spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        let cause = error.to_string();
+        Err(StartError::Engine { cause })
+    })
 }
 
 /// A snapshot that was asked for was not written.

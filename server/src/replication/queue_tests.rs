@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use futures::FutureExt as _;
 use quorate_proto::{SessionId, Version};
 
+use super::guests::Unwelcome;
 use super::*;
 use crate::tree::CallerBuf;
 use crate::tree::txn::{Op, Origin, Txn};
@@ -29,7 +30,7 @@ fn push(queue: &ProposeQueue, seq: u64, bytes: usize) -> Result<(), Refused> {
 }
 
 fn next(queue: &ProposeQueue) -> Next {
-    queue.next(|count| Header {
+    queue.next(queue.way(), |count| Header {
         wall_ms: 5,
         count,
         applied: None,
@@ -40,7 +41,7 @@ fn next(queue: &ProposeQueue) -> Next {
 fn sent(queue: &ProposeQueue) -> Option<(u64, Vec<u64>, usize)> {
     let (flight, body) = match next(queue) {
         Next::Send { flight, body } | Next::Resend { flight, body } => (flight, body),
-        Next::Sleep | Next::End => return None,
+        Next::Frame { .. } | Next::Turn | Next::Sleep | Next::End => return None,
     };
     let (header, mut rest) = Header::split(0, &body).unwrap();
     let seqs: Vec<u64> = (0..header.count)
@@ -259,4 +260,241 @@ async fn what_was_gathered_reaches_the_batcher() {
         () = pushed_and_woken => {}
     }
     assert!(sent(&queue).is_some());
+}
+
+fn end_session(queue: &ProposeQueue, session: i64) -> Result<(), Refused> {
+    let caller = CallerBuf::new(&[], true);
+    queue.push(&Proposal {
+        origin: Origin::default(),
+        caller: caller.as_caller(),
+        txn: Txn::ExpireSession {
+            session: SessionId(session),
+            judged: crate::tree::txn::Judgement {
+                attach: 1,
+                seq: u64::MAX,
+                term: 0,
+            },
+        },
+    })
+}
+
+const LEADS: Way = Way::Engine { term: Some(3) };
+const FOLLOWS: Way = Way::Link { leader: 2, term: 4 };
+
+/// Takes the next frame out: its number, and the numbers of its requests.
+fn framed(queue: &ProposeQueue) -> Option<(u64, Vec<u64>)> {
+    let Next::Frame {
+        number,
+        count,
+        requests,
+    } = next(queue)
+    else {
+        return None;
+    };
+    let mut rest = &*requests;
+    let seqs = (0..count).map(|_| Proposal::decode(&mut rest).unwrap().origin.seq);
+    let seqs = seqs.collect();
+    assert!(rest.is_empty());
+    Some((number, seqs))
+}
+
+#[test]
+fn what_the_leader_did_not_take_leaves_again_in_order_before_anything_younger() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(FOLLOWS);
+    for seq in 1..=3 {
+        push(&queue, seq, 1).unwrap();
+        assert_eq!(framed(&queue).unwrap().1, [seq]);
+    }
+    queue.taken(0);
+    push(&queue, 4, 1).unwrap();
+    queue.turn(Way::Link { leader: 1, term: 5 });
+    let again: Vec<_> = (0..3).map(|_| framed(&queue).unwrap().1).collect();
+    assert_eq!(again, [vec![2], vec![3], vec![4]]);
+    queue.link_lost();
+    queue.turn(Way::Engine { term: Some(6) });
+    let (flight, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [2]);
+    assert!(sent(&queue).is_none(), "the engine takes them one by one");
+    queue.landed(flight, Landing::Applied);
+    assert_eq!(sent(&queue).unwrap().1, [3]);
+}
+
+#[test]
+fn a_follower_has_only_so_many_frames_untaken() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(FOLLOWS);
+    for seq in 1..=9 {
+        push(&queue, seq, 1).unwrap();
+        framed(&queue);
+    }
+    assert_eq!(queue.inner.lock().flights.len(), FLIGHTS_MAX);
+    queue.taken(1);
+    assert_eq!(framed(&queue).unwrap().1, [5, 6, 7, 8, 9]);
+}
+
+/// They may be committed yet, and younger ones must not overtake them.
+#[test]
+fn nothing_goes_to_the_new_leader_before_the_own_engine_let_go() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(LEADS);
+    push(&queue, 1, 1).unwrap();
+    let (flight, ..) = sent(&queue).unwrap();
+    push(&queue, 2, 1).unwrap();
+    queue.turn(FOLLOWS);
+    assert!(matches!(next(&queue), Next::Sleep));
+    queue.landed(flight, Landing::Refused);
+    assert!(is_woken(&queue));
+    assert_eq!(framed(&queue).unwrap().1, [1]);
+    assert_eq!(framed(&queue).unwrap().1, [2]);
+}
+
+/// The next leader gives every session its full time: it must not find old sentences in its log.
+#[test]
+fn what_a_leader_judged_is_forgotten_with_its_leadership() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(LEADS);
+    push(&queue, 1, 1).unwrap();
+    end_session(&queue, 7).unwrap();
+    let (mixed, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1, 0]);
+    end_session(&queue, 8).unwrap();
+    let (alone, ..) = sent(&queue).unwrap();
+    end_session(&queue, 9).unwrap();
+    push(&queue, 2, 1).unwrap();
+
+    queue.turn(Way::Engine { term: Some(5) });
+    queue.landed(mixed, Landing::Refused);
+    queue.landed(alone, Landing::Refused);
+    let (again, seqs, _) = sent(&queue).unwrap();
+    assert_eq!((again, seqs), (mixed, vec![1]));
+    queue.landed(again, Landing::Applied);
+    let (last, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [2]);
+    queue.landed(last, Landing::Applied);
+    assert_eq!(queue.held_bytes(), 0, "all bytes were given back");
+
+    queue.turn(FOLLOWS);
+    let refused = Err(Refused::Unavailable(Unavailable::NoLeader));
+    assert_eq!(end_session(&queue, 7), refused);
+}
+
+/// Within one leadership the judge remembers what it asked for, and does not ask again.
+#[test]
+fn a_refused_judgement_is_tried_again_in_the_same_leadership() {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(LEADS);
+    end_session(&queue, 7).unwrap();
+    let (flight, ..) = sent(&queue).unwrap();
+    queue.landed(flight, Landing::Refused);
+    assert_eq!(sent(&queue).unwrap().0, flight);
+}
+
+fn requests(seqs: &[u64]) -> Bytes {
+    let queue = ProposeQueue::new(QUEUE_BYTES_MAX);
+    queue.turn(FOLLOWS);
+    for &seq in seqs {
+        push(&queue, seq, 1).unwrap();
+    }
+    match next(&queue) {
+        Next::Frame { requests, .. } => requests,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn guest(queue: &Arc<ProposeQueue>) -> Guest {
+    Guest::admit(queue, 3)
+}
+
+#[test]
+fn forwarded_requests_join_the_own_ones_and_their_guest_hears_of_it() {
+    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    queue.turn(LEADS);
+    let guest = guest(&queue);
+    let mut news = guest.news();
+    push(&queue, 1, 1).unwrap();
+    guest.push(40, 2, requests(&[100, 101])).unwrap();
+    guest.push(41, 1, requests(&[102])).unwrap();
+    let (flight, seqs, _) = sent(&queue).unwrap();
+    assert_eq!(seqs, [1, 100, 101, 102]);
+    assert_eq!(news.next().now_or_never(), None);
+    queue.landed(flight, Landing::Applied);
+    assert_eq!(news.next().now_or_never(), Some(Some(41)));
+    assert_eq!(news.next().now_or_never(), None, "it was told");
+    assert_eq!(queue.held_bytes(), 0);
+}
+
+#[test]
+fn a_refused_entry_leaves_again_without_its_guests_and_they_hear_of_it() {
+    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    queue.turn(LEADS);
+    let (one, other) = (guest(&queue), guest(&queue));
+    let mut news = [one.news(), other.news()];
+    push(&queue, 1, 1).unwrap();
+    one.push(40, 1, requests(&[100])).unwrap();
+    let (mixed, ..) = sent(&queue).unwrap();
+    one.push(41, 1, requests(&[101])).unwrap();
+    let (foreign, ..) = sent(&queue).unwrap();
+    one.push(42, 1, requests(&[102])).unwrap();
+    other.push(7, 1, requests(&[200])).unwrap();
+    queue.landed(mixed, Landing::Refused);
+    queue.landed(foreign, Landing::Refused);
+    let again = sent(&queue).unwrap();
+    assert_eq!((again.0, again.1), (mixed, vec![1]));
+    queue.landed(mixed, Landing::Applied);
+    assert_eq!(
+        sent(&queue).unwrap().1,
+        [200],
+        "nothing of the refused guest"
+    );
+    assert_eq!(news[0].next().now_or_never(), Some(None));
+    assert_eq!(news[1].next().now_or_never(), None);
+    let late = one.push(43, 1, requests(&[103]));
+    assert_eq!(late, Err(Unwelcome::Refused));
+}
+
+#[test]
+fn a_full_own_entry_does_not_starve_guests() {
+    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    queue.turn(LEADS);
+    let guest = guest(&queue);
+    for seq in 1..=3000 {
+        push(&queue, seq, 1).unwrap();
+    }
+    guest.push(1, 1, requests(&[5000])).unwrap();
+    let entries: Vec<_> = (0..3).map(|_| sent(&queue).unwrap().1).collect();
+    assert_eq!(entries[0].len(), 1000);
+    assert_eq!(entries[1], [5000]);
+    assert_eq!(entries[2].len(), 1000);
+}
+
+#[test]
+fn a_guest_holds_bounded_memory() {
+    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    queue.turn(LEADS);
+    let guest = guest(&queue);
+    let max = u64::try_from(FLIGHTS_MAX).unwrap();
+    for number in 1..=max {
+        guest.push(number, 1, requests(&[number])).unwrap();
+    }
+    let beyond = guest.push(max + 1, 1, requests(&[9]));
+    assert!(matches!(beyond, Err(Unwelcome::TooMuch { .. })));
+    let repeated = guest.push(max, 1, requests(&[9]));
+    assert!(matches!(repeated, Err(Unwelcome::OutOfOrder { .. })));
+    drop(guest);
+    assert!(
+        matches!(next(&queue), Next::Sleep),
+        "its frames went with it"
+    );
+}
+
+#[test]
+fn the_end_of_a_leadership_ends_its_guests() {
+    let queue = Arc::new(ProposeQueue::new(QUEUE_BYTES_MAX));
+    queue.turn(LEADS);
+    let guest = guest(&queue);
+    guest.push(1, 1, requests(&[100])).unwrap();
+    queue.turn(Way::Engine { term: Some(4) });
+    assert!(matches!(next(&queue), Next::Sleep));
+    assert_eq!(guest.news().next().now_or_never(), Some(None));
 }

@@ -6,9 +6,11 @@
 //!
 //! The log is kept from the oldest snapshot on that a recovery might fall back to.
 
+mod transfer;
+
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::RaftSnapshotBuilder;
@@ -16,6 +18,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use self::transfer::{Arrived, Arriving};
 use super::entry;
 use super::machine::Restored;
 use super::start::{StartError, Surroundings, io_at};
@@ -26,10 +29,12 @@ use crate::snapshot::{
 };
 use crate::tree::{Capture, State};
 
+pub(super) use self::transfer::{ReceiveError, SnapshotReader, SnapshotSink};
+
 /// Which rules of apply this version knows, at most (R25).
 pub(super) const LEVEL_MAX: u32 = 0;
 
-type Meta = SnapshotMetaOf<Types>;
+pub(super) type Meta = SnapshotMetaOf<Types>;
 type Snapshot = SnapshotOf<Types, SnapshotFile>;
 
 /// A snapshot file, as openraft hands it around.
@@ -37,6 +42,16 @@ type Snapshot = SnapshotOf<Types, SnapshotFile>;
 pub(super) struct SnapshotFile {
     /// `None` stands for no file at all.
     name: Option<SnapshotName>,
+    arrived: Arrived,
+}
+
+impl SnapshotFile {
+    fn named(name: Option<SnapshotName>) -> SnapshotFile {
+        SnapshotFile {
+            name,
+            arrived: Arrived::default(),
+        }
+    }
 }
 
 /// One attempt to write a snapshot.
@@ -62,9 +77,13 @@ struct Known {
 /// See the module.
 pub(super) struct Snapshots {
     around: Surroundings,
-    store: SnapshotStore,
+    store: Arc<SnapshotStore>,
     cluster_id: [u8; 16],
+    check_digest: bool,
     retain: usize,
+    /// What is served, from when the machine has it.
+    state: OnceLock<Arc<State>>,
+    arriving: Arriving,
     /// Oldest first.
     known: Mutex<Vec<Known>>,
     attempts: watch::Sender<Attempt>,
@@ -94,14 +113,19 @@ impl Snapshots {
                 applied: meta.last_log_id,
                 membership: meta.last_membership.clone(),
             });
-            let file = SnapshotFile { name: Some(name) };
-            known.push(Known { meta, file });
+            known.push(Known {
+                meta,
+                file: SnapshotFile::named(Some(name)),
+            });
         }
         let newest = restored.as_ref().and_then(|restored| restored.applied);
         let snapshots = Snapshots {
             around: around.clone(),
-            store,
+            store: Arc::new(store),
             cluster_id,
+            check_digest,
+            state: OnceLock::new(),
+            arriving: Arriving::default(),
             retain: config.snap_retain_count.max(1),
             known: Mutex::new(known),
             attempts: watch::Sender::new(Attempt {
@@ -110,6 +134,12 @@ impl Snapshots {
             }),
         };
         Ok((Arc::new(snapshots), restored))
+    }
+
+    /// Hears which state is served: what arrives must be able to take its place.
+    pub(super) fn serve(&self, state: &Arc<State>) {
+        // Set once: a state is replaced in place.
+        let _ = self.state.set(state.clone());
     }
 
     /// Writes the state that a new server begins with.
@@ -190,9 +220,9 @@ impl Snapshots {
                 self.around.metrics.snapshots.inc();
                 self.around.metrics.snapshot_ms.record(took_ms);
                 tracing::info!(snapshot = %name, elapsed_ms = took_ms, "snapshot written");
-                self.known.lock().push(Known {
+                self.know(Known {
                     meta: meta.clone(),
-                    file: SnapshotFile { name: Some(name) },
+                    file: SnapshotFile::named(Some(name)),
                 });
                 None
             }
@@ -203,6 +233,15 @@ impl Snapshots {
         };
         self.attempted(error, took);
         self.current()
+    }
+
+    /// Keeps a snapshot in mind, in the order of the log: one that was begun before another one
+    /// arrived is older than that.
+    fn know(&self, new: Known) {
+        let mut known = self.known.lock();
+        known.retain(|other| other.file.name != new.file.name);
+        let at = known.partition_point(|other| other.meta.last_log_id <= new.meta.last_log_id);
+        known.insert(at, new);
     }
 
     /// Tells those who wait that an attempt is over.
@@ -232,7 +271,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let none = Snapshot {
             meta: Meta::default(),
-            snapshot: SnapshotFile { name: None },
+            snapshot: SnapshotFile::named(None),
         };
         let Some(capture) = self.work.take() else {
             return Ok(self.snapshots.current().unwrap_or(none));

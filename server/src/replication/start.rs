@@ -8,18 +8,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Claim, Layout};
+use super::files::{Claim, Layout, write_file};
 use super::identity::{Identity, IdentityError};
 use super::machine::Restored;
 use super::snapshots::{LEVEL_MAX, Snapshots};
-use super::types::{StoredMembership, node_id};
+use super::types::{FOUNDER, LogId, StoredMembership, node_id};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::disk::SharedDisk;
 use crate::disk::real::DirLockError;
 use crate::log::{Log, LogError, LogOptions};
 use crate::metrics::Metrics;
-use crate::snapshot::zookeeper::{self, Fingerprint, ImportError, ImportOptions, ZooKeeperDirs};
+use crate::snapshot::zookeeper::{
+    self, Fingerprint, Import, ImportError, ImportOptions, ZooKeeperDirs,
+};
 use crate::snapshot::{self, LogReach};
 use crate::tree::{LoadError, State};
 
@@ -98,9 +100,35 @@ pub(crate) enum StartError {
     /// The engine did not start.
     #[error("the consensus engine stopped: {cause}")]
     Engine { cause: String },
+    /// A member of an ensemble without its log: it could vote away what it acknowledged.
+    #[error(
+        "{} belongs to a member of an ensemble, and its log in {} is missing: restore the log, or \
+         empty both directories, and this server is admitted anew",
+        identity.display(), log.display()
+    )]
+    LogMissing { log: PathBuf, identity: PathBuf },
+    /// The times of an ensemble do not fit each other.
+    #[error("the heartbeat and the election timeouts do not fit each other: {cause}")]
+    Times { cause: String },
+    /// An ensemble is configured, and nothing to reach it.
+    #[error("an ensemble is configured, but no links to its servers were given")]
+    NoLinks,
+    /// This server is not in the list of servers.
+    #[error(
+        "server {server} is not in the list of servers: add its `server.{server}` line, or correct myid"
+    )]
+    NotListed { server: u8 },
     /// The log was read and may not be obeyed.
     #[error("{cause}")]
     Refused { cause: Arc<str> },
+}
+
+/// The directories, claimed, and whose they are.
+pub(super) struct Claimed {
+    claim: Claim,
+    layout: Layout,
+    /// `None`: nobody's yet.
+    pub(super) identity: Option<Identity>,
 }
 
 /// All that lies on disk, opened.
@@ -120,8 +148,8 @@ pub(super) struct Surroundings {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Opens, or founds, what lies in the configured directories. Blocks.
-pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared, StartError> {
+/// Makes the directories this process's own, and looks whose they are. Blocks.
+pub(super) fn claim(config: &Config, around: &Surroundings) -> Result<Claimed, StartError> {
     let disk = &*around.disk;
     let layout = Layout::new(config);
     if !config.data_dir_autocreate {
@@ -135,16 +163,36 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
         disk.create_dir_all(dir).map_err(io_at(dir))?;
     }
     let claim = layout.lock(disk)?;
-    let identity = match Identity::read(disk, &layout.identity())? {
-        Some(identity) => {
-            check(config, &layout, &identity)?;
-            identity
-        }
-        None => found(config, around, &layout)?,
-    };
+    let identity = Identity::read(disk, &layout.identity())?;
+    match &identity {
+        Some(identity) => check(config, &layout, identity)?,
+        None => no_log(around, &layout)?,
+    }
+    Ok(Claimed {
+        claim,
+        layout,
+        identity,
+    })
+}
+
+/// Opens what lies in directories that have an owner. Blocks.
+pub(super) fn open(
+    config: &Config,
+    around: &Surroundings,
+    claimed: Claimed,
+    identity: Identity,
+) -> Result<Prepared, StartError> {
+    let Claimed { claim, layout, .. } = claimed;
+    let disk = &*around.disk;
     let log = open_log(config, around, &layout, &identity)?;
     let in_log = log.state();
     let purged = in_log.purged.map(|(_, index)| index);
+    if in_log.last.is_none() && purged.is_none() && disk.open(&layout.joined()).is_ok() {
+        return Err(StartError::LogMissing {
+            identity: layout.identity(),
+            log: layout.log,
+        });
+    }
     let reach = in_log.last.map(|(_, last)| LogReach {
         first: purged.map_or(0, |purged| purged + 1),
         last,
@@ -167,6 +215,7 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
             });
         }
     };
+    cut_what_the_snapshot_contradicts(&log, restored.applied)?;
     let reaches = restored.applied.map(|at| at.index);
     if let Some(purged) = purged.filter(|&purged| reaches.is_none_or(|at| at < purged)) {
         return Err(StartError::Gap {
@@ -181,6 +230,36 @@ pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared
         snapshots,
         restored,
     })
+}
+
+/// A snapshot that another server sent may contradict the end of our log, which was never
+/// committed, and the power may have failed before that end was cut. What is committed is the
+/// snapshot, and the log goes on behind it (R28).
+fn cut_what_the_snapshot_contradicts(log: &Log, applied: Option<LogId>) -> Result<(), StartError> {
+    let Some(applied) = applied else {
+        return Ok(());
+    };
+    match log.term_at(applied.index) {
+        Some(term) if term != applied.leader_id.term => {}
+        Some(_) | None => return Ok(()),
+    }
+    tracing::warn!(
+        index = applied.index,
+        "the end of the log was never committed, and a snapshot stands in its place: it is cut"
+    );
+    let (done, cut) = std::sync::mpsc::sync_channel(1);
+    log.truncate_after(
+        applied.index.checked_sub(1),
+        Box::new(move |result| {
+            let _ = done.send(result);
+        }),
+    );
+    match cut.recv() {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StartError::Engine {
+            cause: "the log has been closed".to_owned(),
+        }),
+    }
 }
 
 fn open_log(
@@ -236,23 +315,72 @@ fn check(config: &Config, layout: &Layout, identity: &Identity) -> Result<(), St
     }
 }
 
-fn found(config: &Config, around: &Surroundings, layout: &Layout) -> Result<Identity, StartError> {
-    let disk = &*around.disk;
-    let in_log = disk.list(&layout.log).map_err(io_at(&layout.log))?;
+/// A log without an identity is somebody's: nobody begins anew on top of it.
+fn no_log(around: &Surroundings, layout: &Layout) -> Result<(), StartError> {
+    let in_log = around.disk.list(&layout.log).map_err(io_at(&layout.log))?;
     if in_log.iter().any(|file| file.name.ends_with(".wal")) {
         return Err(StartError::IdentityMissing {
             log: layout.log.clone(),
             identity: layout.identity(),
         });
     }
-    let mut identity = Identity::found(node_id(config.my_id, 1), None);
+    Ok(())
+}
+
+/// Founds an ensemble, with what ZooKeeper left here. Blocks.
+pub(super) fn found(
+    config: &Config,
+    around: &Surroundings,
+    claimed: &Claimed,
+) -> Result<Identity, StartError> {
+    let mut identity = Identity::found(node_id(config.my_id, FOUNDER), None);
     let theirs = their_dirs(config);
     if theirs.hold_a_zookeeper().map_err(io_at(&config.data_dir))? {
-        identity.imported = Some(import(config, around, layout, &identity, &theirs)?);
+        let imported = import(config, around, &claimed.layout, &identity, &theirs)?;
+        identity.imported = Some(imported);
     }
-    identity.write(disk, &layout.identity())?;
+    settle(around, claimed, &identity)?;
     tracing::debug!(node = format_args!("{:#x}", identity.node_id), "founded");
     Ok(identity)
+}
+
+/// Makes an identity durable. From here on the directories have an owner. Blocks.
+pub(super) fn settle(
+    around: &Surroundings,
+    claimed: &Claimed,
+    identity: &Identity,
+) -> Result<(), StartError> {
+    identity.write(&*around.disk, &claimed.layout.identity())?;
+    Ok(())
+}
+
+/// All of it, of a server that stands alone or was founded before. Blocks.
+#[cfg(test)]
+pub(super) fn prepare(config: &Config, around: &Surroundings) -> Result<Prepared, StartError> {
+    let claimed = claim(config, around)?;
+    let identity = match &claimed.identity {
+        Some(identity) => identity.clone(),
+        None => found(config, around, &claimed)?,
+    };
+    open(config, around, claimed, identity)
+}
+
+/// Takes note that the log of this member of an ensemble holds something from now on. Blocks.
+pub(super) fn joined(config: &Config, around: &Surroundings) -> io::Result<()> {
+    let mark = Layout::new(config).joined();
+    match around.disk.open(&mark) {
+        Ok(_) => Ok(()),
+        Err(_) => write_file(&*around.disk, &mark, b""),
+    }
+}
+
+/// The last zxid of the ZooKeeper whose data lie here; -1 without any. Reads all of them. Blocks.
+pub(super) fn history(config: &Config) -> Result<i64, StartError> {
+    let theirs = their_dirs(config);
+    if !theirs.hold_a_zookeeper().map_err(io_at(&config.data_dir))? {
+        return Ok(-1);
+    }
+    Ok(read_zookeeper(config, &theirs)?.fingerprint.last_zxid)
 }
 
 fn their_dirs(config: &Config) -> ZooKeeperDirs {
@@ -286,6 +414,15 @@ fn import(
     identity: &Identity,
     theirs: &ZooKeeperDirs,
 ) -> Result<Fingerprint, StartError> {
+    let import = read_zookeeper(config, theirs)?;
+    let fingerprint = import.fingerprint.clone();
+    let state = import.into_state(identity.cluster_key, LEVEL_MAX)?;
+    Snapshots::found(around, &layout.data, identity.cluster_id, &state)
+        .map_err(io_at(&layout.data))?;
+    Ok(fingerprint)
+}
+
+fn read_zookeeper(config: &Config, theirs: &ZooKeeperDirs) -> Result<Import, StartError> {
     if let Some(pid) = theirs.running_process() {
         return Err(StartError::ZooKeeperRuns { pid });
     }
@@ -296,10 +433,5 @@ fn import(
         node_bytes_max: config.jute_max_buffer,
         ..ImportOptions::default()
     };
-    let import = zookeeper::read(theirs, &options)?;
-    let fingerprint = import.fingerprint.clone();
-    let state = import.into_state(identity.cluster_key, LEVEL_MAX)?;
-    Snapshots::found(around, &layout.data, identity.cluster_id, &state)
-        .map_err(io_at(&layout.data))?;
-    Ok(fingerprint)
+    Ok(zookeeper::read(theirs, &options)?)
 }

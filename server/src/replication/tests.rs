@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod install;
 mod measure;
 mod path;
 
@@ -15,7 +16,7 @@ use quorate_proto::{Acl, EventType, SessionId, Version, Zxid};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::{Deliver, Health, Refused, Replication, StartError};
+use super::{Deliver, Health, NoJudge, Refused, Replication, StartError};
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::disk::sim::SimDisk;
@@ -31,12 +32,13 @@ struct Heard {
     changes: Vec<(Zxid, EventType, String)>,
     turns: usize,
     skipped: usize,
+    resumed: usize,
     lost: usize,
 }
 
 /// Takes note of everything.
 #[derive(Clone, Default)]
-struct Recorder {
+pub(super) struct Recorder {
     heard: Arc<Mutex<Heard>>,
     news: Arc<Notify>,
 }
@@ -89,6 +91,10 @@ impl Deliver for Recorder {
         self.news.notify_waiters();
     }
 
+    fn resumed(&mut self) {
+        self.heard.lock().resumed += 1;
+    }
+
     fn lost(&mut self) {
         self.heard.lock().lost += 1;
         self.news.notify_waiters();
@@ -138,6 +144,8 @@ impl World {
             self.clock.clone(),
             metrics.clone(),
             |_| Box::new(deliver),
+            Arc::new(NoJudge),
+            None,
             Handle::current(),
         )
         .await?;

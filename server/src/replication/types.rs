@@ -55,11 +55,24 @@ pub(super) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(alias::CommittedLeaderIdOf::<Types>::new(term), index)
 }
 
+/// Who leads `term`, as entries name it: there is one leader in a term.
+pub(super) fn leader_of(term: u64) -> alias::CommittedLeaderIdOf<Types> {
+    alias::CommittedLeaderIdOf::<Types>::new(term)
+}
+/// The incarnation of whoever founded an ensemble, and of nobody else.
+pub(super) const FOUNDER: u32 = 1;
+
 /// The id of a server in the consensus group: its number, and how often that number began with
 /// an empty disk. A wiped server is a new member, so it can never vote away what it once
 /// acknowledged.
 pub(super) fn node_id(my_id: u8, incarnation: u32) -> u64 {
     u64::from(my_id) << 32 | u64::from(incarnation)
+}
+
+/// The number of the server that has this id.
+pub(super) fn server_of(node: u64) -> u8 {
+    // The number was put there by `node_id`; whatever else is there is nobody's.
+    u8::try_from(node >> 32).unwrap_or(0)
 }
 
 /// The encoded requests of one log entry. They stay encoded from here to the disk of every server.
@@ -125,5 +138,6 @@ mod tests {
     #[test]
     fn a_node_id_carries_the_number_and_the_incarnation() {
         assert_eq!(node_id(3, 1), 0x3_0000_0001);
+        assert_eq!(server_of(node_id(255, u32::MAX)), 255);
     }
 }

@@ -43,13 +43,7 @@ impl Delivery {
     /// The delivery of a server; apply owns it.
     pub(crate) fn new(sessions: Arc<Sessions>, state: Arc<State>) -> Delivery {
         let now_ms = millis(sessions.clock.monotonic());
-        {
-            // Whoever has a session when this server starts to judge gets the full timeout.
-            let mut live = sessions.live.lock();
-            for (session, info) in state.sessions() {
-                live.start(session, info.attach, timeout_ms(info.timeout_ms), now_ms);
-            }
-        }
+        start_all(&sessions, &state, now_ms);
         Delivery {
             sessions,
             state,
@@ -342,10 +336,27 @@ impl Deliver for Delivery {
 
     fn skipped(&mut self) {
         self.sessions.close_all(CloseReason::OutcomeUnknown);
+        // Their entries may be among those that are skipped: nobody would answer them.
+        self.sessions.abandon_writes();
+    }
+
+    fn resumed(&mut self) {
+        let now_ms = millis(self.sessions.clock.monotonic());
+        self.sessions.live.lock().clear();
+        start_all(&self.sessions, &self.state, now_ms);
     }
 
     fn lost(&mut self) {
         self.sessions.abandon_writes();
+    }
+}
+
+/// Whoever has a session when this server starts to judge gets the full timeout.
+fn start_all(sessions: &Sessions, state: &State, now_ms: u64) {
+    let all = state.sessions();
+    let mut live = sessions.live.lock();
+    for (session, info) in all {
+        live.start(session, info.attach, timeout_ms(info.timeout_ms), now_ms);
     }
 }
 

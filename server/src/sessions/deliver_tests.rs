@@ -249,6 +249,32 @@ fn an_installed_snapshot_closes_every_connection() {
     }
 }
 
+/// A handshake's entry may be inside the snapshot: nobody would answer it.
+#[test]
+fn an_installed_snapshot_ends_handshakes_and_its_sessions_are_judged_from_now_on() {
+    let mut world = World::new();
+    let (gone, opens) = (world.connection(), world.connection());
+    world.open(&gone);
+    let ticket = world.shakes_hands(&opens, Zxid::ZERO);
+    world.delivery.skipped();
+    assert!(world.delivery.handshake(ticket).is_none());
+    let mut builder = world.state.successor();
+    let session = SessionId(0x0700_0000_0000_0001);
+    let info = crate::tree::SessionInfo {
+        timeout_ms: 4000,
+        attach: 3,
+        last_seq: 9,
+        ticket: None,
+        imported: false,
+    };
+    builder.session(session, info);
+    drop(world.state.replace(builder.finish().unwrap()));
+    world.delivery.resumed();
+    let buckets = world.sessions.live.lock().buckets();
+    let judged: Vec<_> = buckets.into_iter().flat_map(|(_, all)| all).collect();
+    assert_eq!(judged, [session]);
+}
+
 #[test]
 fn without_a_log_who_waits_for_an_outcome_is_closed_and_others_are_not() {
     let mut world = World::new();

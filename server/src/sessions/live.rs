@@ -140,6 +140,13 @@ impl Live {
         self.queue.remove(session);
     }
 
+    /// Forgets all sessions: the state that they were in has been replaced.
+    pub(super) fn clear(&mut self) {
+        for (session, _) in self.sessions.drain() {
+            self.queue.remove(session);
+        }
+    }
+
     /// Keeps what a connection that goes away knew.
     pub(super) fn spoke(&mut self, session: SessionId, heard_ms: u64) {
         if let Some(live) = self.sessions.get_mut(&session) {

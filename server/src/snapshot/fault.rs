@@ -58,6 +58,12 @@ pub enum Fault {
         /// The highest that we have.
         known: u32,
     },
+    /// Another snapshot than the one that was announced.
+    #[error("{what} is not what was announced")]
+    NotAnnounced {
+        /// Where they differ.
+        what: &'static str,
+    },
     /// Content and checksum differ.
     #[error("checksum {stored:#x} stored, {computed:#x} computed")]
     Checksum {

@@ -4,6 +4,7 @@ pub mod zookeeper;
 mod fault;
 mod format;
 mod load;
+mod receive;
 mod record;
 mod state;
 mod store;
@@ -13,6 +14,7 @@ mod write;
 mod tests;
 
 pub use fault::{Fault, FileFault};
+pub(crate) use receive::SnapshotReceiver;
 pub(crate) use record::SnapshotMeta;
 pub(crate) use state::CapturedAt;
 pub use store::LoadError;

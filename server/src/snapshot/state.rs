@@ -1,6 +1,7 @@
 //! The replicated state, into a snapshot and out of one.
 
 use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use quorate_proto::{Acl, Zxid};
@@ -70,11 +71,35 @@ impl SnapshotStore {
         name: SnapshotName,
         check_digest: bool,
     ) -> Result<LoadedState, FileFault> {
-        let mut visitor = Building {
-            builder: State::builder([0; 32]),
-        };
-        let meta = self.load(name, &mut visitor)?;
-        let fault = |fault: Fault| fault.at(&self.path(name), 0);
+        self.load_file(&self.path(name), State::builder([0; 32]), check_digest)
+    }
+
+    /// The same, into a builder of the caller's choice.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn load_into(
+        &self,
+        name: SnapshotName,
+        builder: StateBuilder,
+        check_digest: bool,
+    ) -> Result<LoadedState, FileFault> {
+        self.load_file(&self.path(name), builder, check_digest)
+    }
+
+    /// The same of any file, into a builder of the caller's choice.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(super) fn load_file(
+        &self,
+        path: &Path,
+        builder: StateBuilder,
+        check_digest: bool,
+    ) -> Result<LoadedState, FileFault> {
+        let mut visitor = Building { builder };
+        let meta = self.load(path, &mut visitor)?;
+        let fault = |fault: Fault| fault.at(path, 0);
         let state = visitor
             .builder
             .finish_by(&by_all)
@@ -112,7 +137,7 @@ impl SnapshotVisitor for Building {
     type Acl = AclHandle;
 
     fn meta(&mut self, meta: &SnapshotMeta) -> Result<(), Fault> {
-        self.builder = State::builder(meta.cluster_key);
+        self.builder.cluster_key(meta.cluster_key);
         self.builder.level(meta.level);
         self.builder.zxid(Zxid(meta.zxid));
         Ok(())

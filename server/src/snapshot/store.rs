@@ -4,18 +4,23 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::fault::{Fault, FileFault};
 use super::load::{self, SnapshotVisitor};
+use super::receive::{Announced, SnapshotReceiver};
 use super::record::SnapshotMeta;
 use super::write::SnapshotWriter;
-use crate::disk::SharedDisk;
+use crate::disk::{DiskFile, SharedDisk};
 
 const PREFIX: &str = "snapshot.";
 const TEMPORARY: &str = ".tmp";
+/// What another server sends has a name of its own until it is whole: it may send the same twice.
+const INCOMING: &str = "incoming.";
 
 /// The name of a snapshot file: what it covers.
 ///
@@ -116,6 +121,8 @@ pub(crate) struct SnapshotStore {
     disk: SharedDisk,
     dir: PathBuf,
     level_max: u32,
+    /// How many were received.
+    received: AtomicU64,
     /// Read through or written by this process: these are not read again before a purge.
     verified: Mutex<BTreeSet<SnapshotName>>,
 }
@@ -133,16 +140,14 @@ impl SnapshotStore {
             disk,
             dir: dir.to_owned(),
             level_max,
+            received: AtomicU64::new(0),
             verified: Mutex::default(),
         };
         let mut cleared = false;
         for entry in store.disk.list(dir)? {
-            let half_written = entry
-                .name
-                .strip_suffix(TEMPORARY)
-                .and_then(SnapshotName::parse)
-                .is_some();
-            if half_written {
+            let half_written =
+                |name: &str| name.starts_with(INCOMING) || SnapshotName::parse(name).is_some();
+            if entry.name.strip_suffix(TEMPORARY).is_some_and(half_written) {
                 store.disk.remove(&dir.join(&entry.name))?;
                 cleared = true;
             }
@@ -169,9 +174,12 @@ impl SnapshotStore {
         Ok(names)
     }
 
-    #[cfg(test)]
     pub(super) fn disk(&self) -> &SharedDisk {
         &self.disk
+    }
+
+    pub(super) fn level_max(&self) -> u32 {
+        self.level_max
     }
 
     /// Where a snapshot stands.
@@ -187,6 +195,35 @@ impl SnapshotStore {
         SnapshotWriter::create(&self.disk, &self.dir, meta)
     }
 
+    /// Starts to take in a snapshot from another server, as long as it is what was announced.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) fn receive(
+        self: &Arc<Self>,
+        announced: Announced,
+    ) -> Result<SnapshotReceiver, FileFault> {
+        let count = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("{INCOMING}{count}{TEMPORARY}"));
+        SnapshotReceiver::create(self.clone(), path, announced)
+    }
+
+    /// Gives a received file, checked and synced, its name.
+    pub(super) fn name_file(&self, path: &Path, name: SnapshotName) -> io::Result<()> {
+        self.disk.rename(path, &self.path(name))?;
+        self.disk.sync_dir(&self.dir)?;
+        self.written(name);
+        Ok(())
+    }
+
+    /// Opens a snapshot for reading. Who has it open can read it to its end, purged or not.
+    ///
+    /// # Errors
+    /// If the disk fails, or if it was purged.
+    pub(crate) fn open_file(&self, name: SnapshotName) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open(&self.path(name))
+    }
+
     /// Notes that this process wrote it to the end.
     pub(crate) fn written(&self, name: SnapshotName) {
         self.verified.lock().insert(name);
@@ -198,15 +235,14 @@ impl SnapshotStore {
     /// What is wrong with it.
     pub(crate) fn load<V: SnapshotVisitor>(
         &self,
-        name: SnapshotName,
+        path: &Path,
         visitor: &mut V,
     ) -> Result<SnapshotMeta, FileFault> {
-        let path = self.path(name);
         let file = self
             .disk
-            .open(&path)
-            .map_err(|error| Fault::Io(error).at(&path, 0))?;
-        load::load(&*file, &path, self.level_max, visitor)
+            .open(path)
+            .map_err(|error| Fault::Io(error).at(path, 0))?;
+        load::load(&*file, path, self.level_max, visitor)
     }
 
     /// Builds a state from the newest snapshot that can be used; `None` if there is no snapshot.

@@ -1,5 +1,7 @@
 //! Our snapshot files: what goes in comes out, and what is damaged is noticed.
 
+mod receive;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,7 +85,7 @@ impl SnapshotVisitor for Reading {
 
 fn read(store: &SnapshotStore, name: SnapshotName) -> Result<Content, FileFault> {
     let mut reading = Reading::default();
-    store.load(name, &mut reading)?;
+    store.load(&store.path(name), &mut reading)?;
     let mut content = reading.content;
     content.nodes = reading.nodes.into_inner();
     content.nodes.sort_by(|a, b| a.path.cmp(&b.path));

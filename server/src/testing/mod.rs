@@ -4,9 +4,11 @@
 //! it returns, in memory unless it is asked for a directory. Nothing has to be installed or
 //! cleaned up. [`wire`] is a client that hides nothing of the protocol.
 
+mod cluster;
 mod server;
 pub mod wire;
 
+pub use self::cluster::{TestCluster, TestClusterBuilder};
 pub use self::server::{TestServer, TestServerBuilder};
 pub use crate::node::NoSession;
 pub use crate::replication::SnapshotFailed;

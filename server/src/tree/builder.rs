@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 use quorate_proto::{Acl, SessionId, Zxid, path};
 
@@ -48,17 +49,24 @@ pub(crate) struct AclHandle(AclList);
 /// A state that is being loaded.
 pub(crate) struct StateBuilder {
     shared: Shared,
-    key: [u8; 32],
     loaded: AtomicUsize,
 }
 
 impl StateBuilder {
-    pub(super) fn new(key: [u8; 32]) -> StateBuilder {
-        StateBuilder {
-            shared: Shared::new(Core::default()),
+    pub(super) fn new(key: [u8; 32], hasher: DefaultHashBuilder) -> StateBuilder {
+        let core = Core {
             key,
+            ..Core::default()
+        };
+        StateBuilder {
+            shared: Shared::new(core, hasher),
             loaded: AtomicUsize::new(0),
         }
+    }
+
+    /// The key of session passwords.
+    pub(crate) fn cluster_key(&mut self, key: [u8; 32]) {
+        self.shared.core_mut().key = key;
     }
 
     /// The last zxid in the state.
@@ -142,7 +150,6 @@ impl StateBuilder {
         self.add_indexes(hands);
         let state = State {
             tree: Tree(std::sync::Arc::new(self.shared)),
-            key: self.key,
         };
         state.publish();
         Ok(state)

@@ -41,7 +41,7 @@ fn slots<T>(count: usize) -> Slots<T> {
 }
 
 impl Progress {
-    /// Called under the shard's write lock.
+    /// Called with the gate closed and under the shard's lock.
     pub(super) fn before_write(&self, at: usize, shard: &Shard, tree: &Shared) {
         if self.over.load(Ordering::Acquire) {
             return;
@@ -108,7 +108,7 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(super) fn start(tree: Arc<Shared>, key: [u8; 32]) -> Capture {
+    pub(super) fn start(tree: Arc<Shared>) -> Capture {
         let progress = Arc::new(Progress {
             nodes: slots(SHARDS),
             sessions: slots(SESSION_SHARDS),
@@ -119,6 +119,7 @@ impl Capture {
             .retain(|other| !other.over.load(Ordering::Acquire));
         core.captures.push(progress.clone());
         let (zxid, level, totals) = (Zxid(core.zxid), core.level, core.totals);
+        let key = core.key;
         drop(core);
         Capture {
             tree,

@@ -18,6 +18,8 @@ pub(super) struct Core {
     pub(super) zxid: i64,
     /// Which rules of apply are in force (R25).
     pub(super) level: u32,
+    /// What makes session passwords.
+    pub(super) key: [u8; 32],
     pub(super) sessions: Sessions,
     pub(super) ephemerals: Ephemerals,
     pub(super) acls: Acls,

@@ -28,6 +28,7 @@ mod password;
 mod plan;
 mod quota;
 mod reap;
+mod replace;
 mod sessions;
 mod shard;
 mod state;

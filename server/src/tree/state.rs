@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::DefaultHashBuilder;
 use quorate_proto::{EventType, SessionId, Zxid};
 
 use super::builder::StateBuilder;
@@ -28,20 +29,37 @@ pub(crate) trait ChangeSink {
 /// Tree, sessions, zxid, cluster key and level: the same on every server at one log index.
 pub(crate) struct State {
     pub(super) tree: Tree,
-    pub(super) key: [u8; 32],
 }
 
 impl State {
     /// The state of a cluster that was just founded: the reserved znodes and nothing else.
     pub(crate) fn new(cluster_key: [u8; 32]) -> State {
-        StateBuilder::new(cluster_key)
+        State::builder(cluster_key)
             .finish()
             .expect("reserved znodes fit together")
     }
 
     /// Starts to load a state.
     pub(crate) fn builder(cluster_key: [u8; 32]) -> StateBuilder {
-        StateBuilder::new(cluster_key)
+        StateBuilder::new(cluster_key, DefaultHashBuilder::default())
+    }
+
+    /// Starts to load a state that may take the place of this one.
+    pub(crate) fn successor(&self) -> StateBuilder {
+        let key = self.shared().read_gate().key;
+        StateBuilder::new(key, self.shared().hasher())
+    }
+
+    /// Puts a [`successor`](State::successor) in place of all that is here, in one step: every
+    /// reader sees the old state or the new one, whole. Captures of the old state stay what they
+    /// are. Returns the old one, which takes a while to drop.
+    ///
+    /// Only for the writer, between two transactions.
+    pub(crate) fn replace(&self, mut by: State) -> State {
+        let new = Arc::get_mut(&mut by.tree.0).expect("nobody else has it yet");
+        self.shared().swap(new);
+        by.publish();
+        by
     }
 
     /// The znodes.
@@ -75,7 +93,7 @@ impl State {
     /// What makes session passwords; part of a snapshot.
     #[cfg(test)]
     pub(crate) fn cluster_key(&self) -> [u8; 32] {
-        self.key
+        self.shared().read_gate().key
     }
 
     /// A new leader's first entry: zxids start again in a higher epoch.
@@ -121,16 +139,9 @@ impl State {
 
     /// The password that opens this session again.
     pub(crate) fn password(&self, id: SessionId) -> [u8; 16] {
-        let imported = self.session(id).is_some_and(|session| session.imported);
-        self.password_of(id, imported)
-    }
-
-    fn password_of(&self, id: SessionId, imported: bool) -> [u8; 16] {
-        if imported {
-            password::of_zookeeper(id)
-        } else {
-            password::own(&self.key, id)
-        }
+        let core = self.shared().read_gate();
+        let imported = core.sessions.get(id).is_some_and(|live| live.imported);
+        password_of(&core.key, id, imported)
     }
 
     /// Whether a client that presents this may have the session. Never for
@@ -147,11 +158,19 @@ impl State {
     /// Starts to take the state as it is now, without stopping what comes after. Not to be
     /// called under the gate.
     pub(crate) fn capture(&self) -> Capture {
-        Capture::start(self.tree.0.clone(), self.key)
+        Capture::start(self.tree.0.clone())
     }
 }
 
-fn publish(shared: &Shared, core: &Core) {
+fn password_of(key: &[u8; 32], id: SessionId, imported: bool) -> [u8; 16] {
+    if imported {
+        password::of_zookeeper(id)
+    } else {
+        password::own(key, id)
+    }
+}
+
+pub(super) fn publish(shared: &Shared, core: &Core) {
     let counts = &shared.counts;
     counts.nodes.store(core.totals.nodes, Ordering::Relaxed);
     counts.bytes.store(core.totals.bytes, Ordering::Relaxed);
@@ -322,7 +341,7 @@ impl Apply<'_> {
             zxid,
             session,
             timeout_ms,
-            password: self.state.password_of(session, false),
+            password: password_of(&self.core.key, session, false),
         }
     }
 
@@ -344,7 +363,7 @@ impl Apply<'_> {
             session,
             attach,
             timeout_ms,
-            password: self.state.password_of(session, live.imported),
+            password: password_of(&self.core.key, session, live.imported),
         }
     }
 
@@ -403,8 +422,9 @@ impl Apply<'_> {
 
 /// The server's number, and the low 56 bits of the opening zxid: unique without a clock (R13).
 fn session_id(server: u8, zxid: Zxid) -> SessionId {
-    // A top byte of 0xFF would make an ephemeral of this session look like a TTL znode. Config
-    // refuses that number; should it come anyway, the zxid keeps ids apart.
+    // A top byte of 0xFF would make an ephemeral of this session look like a TTL znode: server 255
+    // shares that of 254, and the zxid keeps their ids apart. 0x80 is a container's mark only
+    // with nothing behind it, and the zxid of an opening is never 0.
     let server = server.min(0xFE);
     let low = zxid.0 & ((1 << 56) - 1);
     SessionId((i64::from(server) << 56) | low)

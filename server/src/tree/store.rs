@@ -66,14 +66,19 @@ impl Place {
 }
 
 impl Shared {
-    pub(super) fn new(core: Core) -> Shared {
+    pub(super) fn new(core: Core, hasher: DefaultHashBuilder) -> Shared {
         Shared {
             gate: RwLock::new(core),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: DefaultHashBuilder::default(),
+            hasher,
             applied: AtomicI64::new(0),
             counts: Counts::default(),
         }
+    }
+
+    /// What places znodes: whoever is to take this one's place must place them alike.
+    pub(super) fn hasher(&self) -> DefaultHashBuilder {
+        self.hasher.clone()
     }
 
     pub(super) fn hash(&self, path: &[u8]) -> u64 {
@@ -120,6 +125,14 @@ impl Shared {
     /// Before anybody else knows this tree.
     pub(super) fn core_mut(&mut self) -> &mut Core {
         self.gate.get_mut()
+    }
+
+    /// The same of a shard.
+    pub(super) fn shard_mut(&mut self, shard: usize) -> &mut Shard {
+        self.shards
+            .get_mut(shard)
+            .expect("shards are taken modulo their number")
+            .get_mut()
     }
 
     /// The znode with its family, by value.

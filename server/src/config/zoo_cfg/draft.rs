@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{Config, ConnectionThrottle, RequestThrottle};
 
 use super::server_line::Role;
+use crate::config::FirstBoot;
 
 /// What the keys read so far have said.
 #[derive(Debug)]
@@ -17,7 +18,9 @@ pub(super) struct Draft {
     pub(super) client_host: Option<String>,
     pub(super) min_session_ms: Option<u64>,
     pub(super) max_session_ms: Option<u64>,
-    pub(super) peer_type: Role,
+    /// As written; the server line decides.
+    pub(super) peer_type: Option<Role>,
+    pub(super) ensemble: EnsembleDraft,
     pub(super) standalone_enabled: bool,
     pub(super) multi_address: bool,
     pub(super) dynamic_file: Option<String>,
@@ -35,6 +38,22 @@ pub(super) struct Draft {
     pub(super) warnings: Vec<String>,
 }
 
+/// What only an ensemble asks for; `None` = the default.
+#[derive(Debug, Default)]
+pub(super) struct EnsembleDraft {
+    pub(super) init_ticks: Option<u32>,
+    pub(super) sync_ticks: Option<u32>,
+    pub(super) listen_everywhere: bool,
+    pub(super) heartbeat_ms: Option<u64>,
+    pub(super) election_min_ms: Option<u64>,
+    pub(super) election_max_ms: Option<u64>,
+    pub(super) first_boot: Option<FirstBoot>,
+    /// How many `group.N` there are.
+    pub(super) groups: usize,
+    /// All `weight.N`.
+    pub(super) weights: Vec<u64>,
+}
+
 impl Draft {
     pub(super) fn new() -> Draft {
         Draft {
@@ -48,7 +67,8 @@ impl Draft {
             client_host: None,
             min_session_ms: None,
             max_session_ms: None,
-            peer_type: Role::Participant,
+            peer_type: None,
+            ensemble: EnsembleDraft::default(),
             standalone_enabled: true,
             multi_address: false,
             dynamic_file: None,

@@ -1,5 +1,5 @@
-//! Puts what single keys said together: the server lines, `myid`, limits that depend on each
-//! other, users. What contradicts itself, or asks for more than one server, is refused here.
+//! Puts what single keys said together: limits that depend on each other, the client address,
+//! users. What contradicts itself is refused here.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -10,8 +10,9 @@ use crate::config::{Config, FourLetterWords, SaslUser};
 use super::draft::Draft;
 use super::jaas;
 use super::keys::join_throttles;
+use super::members;
 use super::report::{Place, Remark};
-use super::server_line::{ClientAddress, Role, ServerLine};
+use super::server_line::{ClientAddress, ServerLine};
 use super::settings::{Findings, read_file};
 
 /// Judges the whole. Problems go to `findings`; the result counts only if there are none.
@@ -28,8 +29,7 @@ pub(super) fn finish(
     }
     session_limits(&mut draft, whole, findings);
     join_throttles(&mut draft);
-    ensemble(&draft, servers, whole, findings);
-    my_id(&mut draft, servers, whole, findings);
+    members::judge(&mut draft, servers, whole, findings);
     client_address(&mut draft, servers, whole, findings);
     sasl(&mut draft, findings);
     enforced_schemes(&mut draft, whole, findings);
@@ -67,146 +67,6 @@ fn session_limits(draft: &mut Draft, whole: &Place, findings: &mut Findings) {
     }
     config.min_session_timeout = min;
     config.max_session_timeout = max;
-}
-
-/// One server stands alone; more than one, or an observer, asks for an ensemble.
-///
-/// Source: ZooKeeper, `QuorumPeerConfig.parseDynamicConfig`.
-fn ensemble(
-    draft: &Draft,
-    servers: &[(ServerLine, Place)],
-    whole: &Place,
-    findings: &mut Findings,
-) {
-    for (line, place) in servers {
-        if line.addresses.len() > 1 && !draft.multi_address {
-            let message = format!("server.{} has several addresses", line.id);
-            let remark = Remark::new(place, message);
-            findings
-                .problems
-                .push(remark.help("set multiAddress.enabled=true"));
-        }
-    }
-    let of_role = |role| servers.iter().filter(move |(line, _)| line.role == role);
-    let observer = of_role(Role::Observer).next();
-    let mut participants = of_role(Role::Participant);
-    match (participants.next(), participants.next(), observer) {
-        (None, _, Some((_, place))) => {
-            let message = "observers without participants are an invalid configuration";
-            let remark = Remark::new(place, message);
-            findings
-                .problems
-                .push(remark.help("an observer needs servers that vote to follow"));
-        }
-        (Some(_), None, Some((_, place))) if draft.standalone_enabled => {
-            let message = "observers without a quorum are an invalid configuration: one \
-                           participant runs standalone";
-            findings
-                .problems
-                .push(Remark::new(place, message).help(JUST_ONE));
-        }
-        (Some(_), Some((_, place)), _) | (Some(_), None, Some((_, place))) => {
-            let message = "asks for an ensemble of several servers, which is not built yet";
-            findings
-                .problems
-                .push(Remark::new(place, message).help(JUST_ONE));
-        }
-        (Some((_, place)), None, None) if !draft.standalone_enabled => {
-            let message = "`standaloneEnabled=false` asks for an ensemble of one server, which is \
-                           not built yet";
-            let remark = Remark::new(place, message);
-            findings
-                .problems
-                .push(remark.help("remove standaloneEnabled=false"));
-        }
-        (None, _, None) if !draft.standalone_enabled => {
-            let message = "`standaloneEnabled=false` needs at least one participant";
-            let remark = Remark::new(whole, message);
-            findings
-                .problems
-                .push(remark.help("remove standaloneEnabled=false"));
-        }
-        (Some((line, place)), None, None) => {
-            let message = format!(
-                "server.{} is the only server listed: it runs standalone",
-                line.id
-            );
-            findings.notes.push(Remark::new(place, message));
-        }
-        (None, _, None) => {}
-    }
-    if draft.peer_type == Role::Observer
-        && let Some((line, place)) = of_role(Role::Participant).next()
-    {
-        let message = format!(
-            "peer type from the servers list (participant) of server.{} does not match `peerType` \
-             (observer): the list counts",
-            line.id
-        );
-        findings.warnings.push(Remark::new(place, message));
-    } else if draft.peer_type == Role::Observer
-        && servers.is_empty()
-        // A server line that could not be read is told already.
-        && findings.problems.is_empty()
-    {
-        let message = "`peerType=observer` has no effect: without server lines the server runs \
-                       standalone";
-        findings.warnings.push(Remark::new(whole, message));
-    }
-}
-
-const JUST_ONE: &str = "leave one server line to run standalone";
-
-/// The number in `dataDir/myid`, else that of the only server line, else 1.
-fn my_id(
-    draft: &mut Draft,
-    servers: &[(ServerLine, Place)],
-    whole: &Place,
-    findings: &mut Findings,
-) {
-    let path = draft.config.data_dir.join("myid");
-    let only = match servers {
-        [(line, _)] => Some(line.id),
-        _ => None,
-    };
-    let place = Place::whole(path.display().to_string());
-    let id = if draft.data_dir_given && path.exists() {
-        let Some(bytes) = read_file(&path, findings) else {
-            return;
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.lines().next().unwrap_or_default().trim();
-        match text.parse::<u64>().map(u8::try_from) {
-            Ok(Ok(id)) => id,
-            Ok(Err(_)) => {
-                let message = format!("server id {text} is too large: ids are 0 to 255");
-                findings.problems.push(Remark::new(&place, message));
-                return;
-            }
-            Err(_) => {
-                let message = format!("server id `{text}` is not a number");
-                findings.problems.push(Remark::new(&place, message));
-                return;
-            }
-        }
-    } else {
-        only.unwrap_or(1)
-    };
-    if id == u8::MAX && draft.config.extended_types {
-        // Session ids carry it in their top byte, where 0xff marks the owner of a TTL znode.
-        let remark = Remark::new(
-            if path.exists() { &place } else { whole },
-            "server id 255 leaves no room for TTL znodes",
-        );
-        findings
-            .problems
-            .push(remark.help("use 0 to 254, or set extendedTypesEnabled=false"));
-    }
-    if let Some(only) = only.filter(|&only| only != id) {
-        let message = format!("this server is {id}, and the only server line is server.{only}");
-        findings.warnings.push(Remark::new(&place, message));
-    }
-    draft.config.my_id = id;
 }
 
 /// `clientPort` and `clientPortAddress`, or the client part of the server line; both must agree.

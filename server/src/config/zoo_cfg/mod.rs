@@ -13,6 +13,7 @@ mod finish;
 mod flags;
 mod jaas;
 mod keys;
+mod members;
 mod properties;
 mod report;
 mod server_line;
@@ -66,7 +67,7 @@ pub struct Parsed {
     pub notes: Vec<Remark>,
     /// What is probably not meant.
     pub warnings: Vec<Remark>,
-    /// The server lines, which a single server does not need.
+    /// The server lines, in the order of their numbers.
     pub servers: Vec<ServerLine>,
     origins: Vec<(String, String)>,
 }
@@ -142,8 +143,8 @@ fn variables(environment: &Environment, findings: &mut Findings) -> Vec<Setting>
 }
 
 fn build(all: Vec<Setting>, whole: &Place, mut findings: Findings) -> Result<Parsed, ConfigError> {
-    let all = settings::last_wins(all, &mut findings);
     let (mut members, plain): (Vec<_>, Vec<_>) = all.into_iter().partition(is_member);
+    let plain = settings::last_wins(plain, &mut findings);
     let mut draft = Draft::new();
     for setting in &plain {
         settings::apply(setting, &mut draft, &mut findings);
@@ -176,7 +177,13 @@ fn build(all: Vec<Setting>, whole: &Place, mut findings: Findings) -> Result<Par
         }
     }
     servers.sort_by_key(|(line, _)| line.id);
+    let servers = one_line_each(servers, &mut findings);
     let config = finish::finish(draft, &servers, whole, &mut findings);
+    if config.ensemble.is_none() {
+        findings
+            .notes
+            .extend(plain.iter().filter_map(settings::alone));
+    }
     findings.warnings.extend(
         plain
             .iter()
@@ -206,6 +213,33 @@ fn build(all: Vec<Setting>, whole: &Place, mut findings: Findings) -> Result<Par
     })
 }
 
+/// Two servers with one number are no ensemble, and a copied line that was not edited is the most
+/// common way to get there. The same line twice is harmless.
+fn one_line_each(
+    servers: Vec<(ServerLine, Place)>,
+    findings: &mut Findings,
+) -> Vec<(ServerLine, Place)> {
+    let mut kept: Vec<(ServerLine, Place)> = Vec::with_capacity(servers.len());
+    for (line, place) in servers {
+        match kept.last() {
+            Some((other, _)) if *other == line => {
+                let message = format!("server.{} is listed twice", line.id);
+                findings.notes.push(Remark::new(&place, message));
+            }
+            Some((other, first)) if other.id == line.id => {
+                let message = format!(
+                    "server.{} is listed twice, and before ({first}) with other addresses: each \
+                     number is one server's",
+                    line.id
+                );
+                findings.problems.push(Remark::new(&place, message));
+            }
+            _ => kept.push((line, place)),
+        }
+    }
+    kept
+}
+
 fn is_member(setting: &Setting) -> bool {
     setting.source == Source::File && setting.spelled.starts_with("server.")
 }
@@ -216,10 +250,8 @@ fn dynamic(path: &Path, draft: &mut Draft, findings: &mut Findings) -> Vec<Setti
         return Vec::new();
     };
     let all = settings::from_file(&path.display().to_string(), &bytes, findings);
-    let (members, rest): (Vec<_>, Vec<_>) = settings::last_wins(all, findings)
-        .into_iter()
-        .partition(is_member);
-    for setting in rest {
+    let (members, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_member);
+    for setting in settings::last_wins(rest, findings) {
         if setting.spelled.starts_with("group.") || setting.spelled.starts_with("weight.") {
             settings::apply(&setting, draft, findings);
             continue;

@@ -229,6 +229,17 @@ fn odd_spelling(key: &Key, spelled: &str, source: Source) -> Option<String> {
     })
 }
 
+/// A note for a key that has no effect on a server that stands alone.
+pub(super) fn alone(setting: &Setting) -> Option<Remark> {
+    let key = keys::find(&setting.spelled).filter(|key| key.ensemble_only())?;
+    let flag_of_file = setting.source == Source::Flag && key.read_by() == ReadBy::File;
+    let message = format!(
+        "`{}` has no effect: this server stands alone",
+        setting.spelled
+    );
+    (!flag_of_file).then(|| Remark::new(&setting.place, message))
+}
+
 /// A warning for a key that nobody knows, with the one that may be meant and what it is instead.
 pub(super) fn unknown(setting: &Setting, config: &Config) -> Option<Remark> {
     if keys::find(&setting.spelled).is_some() {

@@ -69,6 +69,8 @@ fn writes_per_second() {
                 SystemClock::shared(),
                 metrics.clone(),
                 |_| Box::new(deliver),
+                Arc::new(NoJudge),
+                None,
                 runtime.handle().clone(),
             ))
             .unwrap();

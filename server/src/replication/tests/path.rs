@@ -219,6 +219,8 @@ async fn a_zookeepers_data_are_taken_over_and_watched() {
             Arc::<ManualClock>::default(),
             Arc::default(),
             |_| Box::new(Recorder::default()),
+            Arc::new(NoJudge),
+            None,
             Handle::current(),
         )
         .await

@@ -9,19 +9,19 @@ use rand::Rng;
 
 use super::model::{Draw, Model, step_both};
 use super::support::*;
-use crate::tree::{Capture, LoadError, PersistedStat, SessionInfo, State};
+use crate::tree::{Capture, LoadError, PersistedStat, SessionInfo, State, StateBuilder};
 
 type Znode = (Option<Vec<u8>>, Vec<Acl>, PersistedStat);
 
 #[derive(PartialEq, Debug, Clone)]
-struct Whole {
+pub(super) struct Whole {
     znodes: BTreeMap<String, Znode>,
     sessions: Vec<(SessionId, SessionInfo)>,
     zxid: Zxid,
     digest: u64,
 }
 
-fn whole(mut capture: Capture) -> Whole {
+pub(super) fn whole(mut capture: Capture) -> Whole {
     let mut znodes = BTreeMap::new();
     while let Some(section) = capture.next_section() {
         assert!(section.is_sorted_by(|a, b| a.path() < b.path()));
@@ -41,8 +41,12 @@ fn whole(mut capture: Capture) -> Whole {
 }
 
 /// A state that holds what was captured.
-fn restore(mut capture: Capture) -> State {
-    let mut builder = State::builder(capture.cluster_key());
+fn restore(capture: Capture) -> State {
+    restore_into(State::builder([0; 32]), capture)
+}
+
+pub(super) fn restore_into(mut builder: StateBuilder, mut capture: Capture) -> State {
+    builder.cluster_key(capture.cluster_key());
     builder.zxid(capture.zxid());
     builder.level(capture.level());
     for (id, session) in capture.sessions() {

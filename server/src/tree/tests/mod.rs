@@ -10,6 +10,7 @@ mod codec;
 mod measure;
 mod model;
 mod quotas;
+mod replace;
 mod rules;
 mod sessions;
 mod support;

@@ -52,6 +52,11 @@ impl World {
         world
     }
 
+    /// The same client, of another state.
+    pub(super) fn moved_to(self, state: State) -> World {
+        World { state, ..self }
+    }
+
     pub(super) fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket {

@@ -1,10 +1,9 @@
-//! Keys for parts that a single server of ours does not have. Each says why it has no effect.
+//! Keys for parts that our server does not have. Each says why it has no effect.
 
-use crate::config::zoo_cfg::values::{BadValue, number, strict_bool};
+use crate::config::zoo_cfg::values::BadValue;
 
 use super::{Key, checked, noted};
 
-const NO_ENSEMBLE: &str = "concerns an ensemble, and this is a single server";
 const ZAB: &str = "belongs to ZooKeeper's own replication protocol";
 const JVM: &str = "there is no JVM";
 const NO_HTTP: &str = "there is no HTTP admin server yet; the four-letter words tell the same";
@@ -16,26 +15,6 @@ const OWN_SNAPSHOTS: &str =
     "snapshots have our own format; `quorate export-datadir` writes ZooKeeper's";
 
 pub(super) const KEYS: &[Key] = &[
-    checked("initLimit", "", NO_ENSEMBLE, positive).file(),
-    checked("syncLimit", "", NO_ENSEMBLE, positive).file(),
-    checked(
-        "connectToLearnerMasterLimit",
-        "initLimit",
-        NO_ENSEMBLE,
-        positive,
-    )
-    .file(),
-    noted("observerMasterPort", "0", NO_ENSEMBLE).file(),
-    checked("syncEnabled", "true", NO_ENSEMBLE, boolean).file(),
-    checked("quorumListenOnAllIPs", "false", NO_ENSEMBLE, boolean).file(),
-    noted("multiAddress.*", "", NO_ENSEMBLE).file(),
-    noted("group.*", "", NO_ENSEMBLE).file(),
-    noted("weight.*", "", NO_ENSEMBLE).file(),
-    noted("tcpKeepAlive", "false", NO_ENSEMBLE),
-    noted("cnxTimeout", "5000", NO_ENSEMBLE),
-    noted("quorumCnxnTimeoutMs", "-1", NO_ENSEMBLE),
-    noted("electionPortBindRetry", "3", NO_ENSEMBLE),
-    noted("observer.*", "", NO_ENSEMBLE),
     noted("fastleader.*", "", ZAB),
     noted("leader.*", "", ZAB),
     noted("learner.*", "", ZAB),
@@ -134,11 +113,3 @@ pub(super) const KEYS: &[Key] = &[
     noted("clientCnxnSocket", "", "a setting of clients"),
     noted("server.principal", "", "a setting of clients"),
 ];
-
-fn positive(_: &mut crate::config::zoo_cfg::draft::Draft, value: &str) -> Result<(), BadValue> {
-    number::<i64>(value, 0, i64::from(i32::MAX)).map(drop)
-}
-
-fn boolean(_: &mut crate::config::zoo_cfg::draft::Draft, value: &str) -> Result<(), BadValue> {
-    strict_bool(value).map(drop)
-}

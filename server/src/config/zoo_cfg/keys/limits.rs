@@ -167,7 +167,7 @@ pub(super) const KEYS: &[Key] = &[
     noted(
         "connection_throttle_local_session_weight",
         "1",
-        "there are no local sessions on a single server",
+        "there are no local sessions: every server knows every session",
     ),
     applied(
         "request_throttle_max_requests",

@@ -8,6 +8,7 @@
 //! `docs/configuration.md` is tested to be this table.
 
 mod absent;
+mod ensemble;
 mod limits;
 mod security;
 mod server;
@@ -27,6 +28,7 @@ pub struct Key {
     about: &'static str,
     effect: Effect,
     read_by: ReadBy,
+    ensemble_only: bool,
 }
 
 /// Where Apache ZooKeeper reads a key.
@@ -104,6 +106,17 @@ impl Key {
         self.read_by
     }
 
+    /// Whether it has no effect on a server that stands alone.
+    pub(super) fn ensemble_only(&self) -> bool {
+        self.ensemble_only
+    }
+
+    /// Without effect on a server that stands alone.
+    const fn ensemble(mut self) -> Key {
+        self.ensemble_only = true;
+        self
+    }
+
     /// Read from the file only, by Apache ZooKeeper.
     const fn file(mut self) -> Key {
         self.read_by = ReadBy::File;
@@ -130,6 +143,7 @@ const fn applied(
         about,
         effect: Effect::Applied { apply, show },
         read_by: ReadBy::Property,
+        ensemble_only: false,
     }
 }
 
@@ -145,6 +159,7 @@ const fn checked(
         about,
         effect: Effect::Noted { check },
         read_by: ReadBy::Property,
+        ensemble_only: false,
     }
 }
 
@@ -165,6 +180,7 @@ const fn refused(
         about,
         effect: Effect::Refused { when, help },
         read_by: ReadBy::Property,
+        ensemble_only: false,
     }
 }
 
@@ -187,13 +203,20 @@ fn when_strictly_true(value: &str) -> Result<bool, BadValue> {
 
 /// Every key, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    [server::KEYS, limits::KEYS, security::KEYS, absent::KEYS]
-        .into_iter()
-        .flatten()
+    [
+        server::KEYS,
+        ensemble::KEYS,
+        limits::KEYS,
+        security::KEYS,
+        absent::KEYS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Spellings that documents use for a key of the table.
 const ALIASES: &[(&str, &str)] = &[
+    ("firstBoot", "quorate.firstBoot"),
     ("connectionMaxTokens", "connection_throttle_tokens"),
     ("connectionTokenFillTime", "connection_throttle_fill_time"),
     ("connectionTokenFillCount", "connection_throttle_fill_count"),

@@ -8,9 +8,10 @@ use crate::config::zoo_cfg::values::{BadValue, number, strict_bool};
 use super::{Key, always, applied, checked, never, noted, refused, when_strictly_true, when_true};
 
 const NO_TLS: &str = "remove the key, or put a TLS proxy in front of `clientPort`";
-const NO_PEER_AUTH: &str = "remove the key: a single server has no peers to authenticate";
+const NO_PEER_AUTH: &str = "remove the key, and let only the servers reach the peer ports";
 const NO_TLS_HERE: &str = "belongs to TLS, which is refused where it is switched on";
-const NO_PEERS_TLS: &str = "belongs to TLS between servers, and a single server has no peers";
+const NO_PEERS_TLS: &str =
+    "belongs to TLS between servers, which is refused where it is switched on";
 const KERBEROS: &str = "belongs to Kerberos; a JAAS file that asks for Kerberos is refused";
 
 pub(super) const KEYS: &[Key] = &[
@@ -252,7 +253,7 @@ pub(super) const KEYS: &[Key] = &[
         "false",
         "TLS between servers is not built yet",
         when_strictly_true,
-        "remove the key: a single server has no peers",
+        "remove the key, and keep the peer ports on a network of their own",
     )
     .file(),
     refused(
@@ -260,7 +261,7 @@ pub(super) const KEYS: &[Key] = &[
         "false",
         "TLS between servers is not built yet",
         when_strictly_true,
-        "remove the key: a single server has no peers",
+        "remove the key, and keep the peer ports on a network of their own",
     )
     .file(),
     refused(
@@ -345,14 +346,14 @@ pub(super) const KEYS: &[Key] = &[
     checked(
         "localSessionsEnabled",
         "false",
-        "on a single server every session is as local as it is global",
+        "every session is global: it lives on when its client goes to another server",
         |_, v| strict_bool(v).map(drop),
     )
     .file(),
     checked(
         "localSessionsUpgradingEnabled",
         "false",
-        "on a single server every session is as local as it is global",
+        "every session is global: it lives on when its client goes to another server",
         |_, v| strict_bool(v).map(drop),
     )
     .file(),
@@ -367,7 +368,7 @@ pub(super) const KEYS: &[Key] = &[
     refused(
         "leaderServes",
         "yes",
-        "neither `yes` nor `no`; a single server always serves",
+        "neither `yes` nor `no`; a leader serves its clients in both cases",
         |value| match value {
             "yes" | "no" => never(value),
             _ => Ok(true),

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::zoo_cfg::draft::Draft;
-use crate::config::zoo_cfg::server_line::Role;
 use crate::config::zoo_cfg::suggest::nearest;
 use crate::config::zoo_cfg::values::{
     BadValue, at_least_0, interval, millis, millis_or_off, number, strict_bool,
 };
 use crate::config::{Config, FourLetterWords};
 
-use super::{Key, applied, checked};
+use super::{Key, applied};
 
 pub(super) const KEYS: &[Key] = &[
     applied(
@@ -244,7 +243,7 @@ pub(super) const KEYS: &[Key] = &[
     applied(
         "reconfigEnabled",
         "false",
-        "whether `reconfig` is answered as disabled or as not possible on one server",
+        "whether `reconfig` is answered as disabled or as not possible yet",
         |d, v| set(&mut d.config.reconfig_enabled, strict_bool(v)),
         |c| c.reconfig_enabled.to_string(),
     )
@@ -262,7 +261,7 @@ pub(super) const KEYS: &[Key] = &[
     applied(
         "readonlymode.enabled",
         "false",
-        "lets `isro` be asked; a server that stands alone is never read-only",
+        "lets `isro` be asked; a server without a quorum does not serve yet, not even to readers",
         |d, v| {
             d.read_only_mode = d.lenient_bool(v);
             Ok(())
@@ -273,50 +272,9 @@ pub(super) const KEYS: &[Key] = &[
         },
     )
     .bare(),
-    checked(
-        "peerType",
-        "participant",
-        "without effect: the role in the server line decides, and a single server votes for itself",
-        |d, v| {
-            d.peer_type = if v.eq_ignore_ascii_case("observer") {
-                Role::Observer
-            } else if v.eq_ignore_ascii_case("participant") {
-                Role::Participant
-            } else {
-                return Err(BadValue(format!("unrecognised peer type `{v}`")));
-            };
-            Ok(())
-        },
-    )
-    .file(),
-    checked(
-        "standaloneEnabled",
-        "true",
-        "one participant runs standalone; `false` with a server line asks for an ensemble of one, \
-         which is refused",
-        |d, v| set(&mut d.standalone_enabled, strict_bool(v)),
-    )
-    .file(),
-    checked(
-        "dynamicConfigFile",
-        "",
-        "the file that the server lines are read from",
-        |d, v| {
-            d.dynamic_file = (!v.is_empty()).then(|| v.to_owned());
-            Ok(())
-        },
-    )
-    .file(),
-    checked(
-        "multiAddress.enabled",
-        "false",
-        "allows several addresses, separated by `|`, in a server line",
-        |d, v| set(&mut d.multi_address, strict_bool(v)),
-    )
-    .file(),
 ];
 
-fn set<T>(field: &mut T, value: Result<T, BadValue>) -> Result<(), BadValue> {
+pub(super) fn set<T>(field: &mut T, value: Result<T, BadValue>) -> Result<(), BadValue> {
     *field = value?;
     Ok(())
 }
@@ -330,7 +288,7 @@ fn lenient(
     Ok(())
 }
 
-fn ms(time: Duration) -> String {
+pub(super) fn ms(time: Duration) -> String {
     time.as_millis().to_string()
 }
 

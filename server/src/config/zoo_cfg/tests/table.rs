@@ -35,6 +35,13 @@ const APPLIED: &[(&str, &str, &str, &str)] = &[
     ("reconfigEnabled", "true", "", "true"),
     ("4lw.commands.whitelist", "ruok, mntr", "", "ruok,mntr,srvr"),
     ("readonlymode.enabled", "true", "", "true"),
+    ("initLimit", "7", MEMBERS, "7"),
+    ("syncLimit", "7", MEMBERS, "7"),
+    ("quorumListenOnAllIPs", "true", MEMBERS, "true"),
+    ("quorate.heartbeatMs", "7", MEMBERS, "7"),
+    ("quorate.electionTimeoutMinMs", "170", MEMBERS, "170"),
+    ("quorate.electionTimeoutMaxMs", "370", MEMBERS, "370"),
+    ("quorate.firstBoot", "majority", MEMBERS, "majority"),
     ("jute.maxbuffer", "0x400000", "", "4194304"),
     ("nio.sessionlessCnxnTimeout", "7", "", "7"),
     ("globalOutstandingLimit", "7", "", "7"),
@@ -160,6 +167,8 @@ const APPLIED: &[(&str, &str, &str, &str)] = &[
     ("skipACL", "yes", "", "yes"),
 ];
 
+const MEMBERS: &str = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2";
+
 #[test]
 fn every_applied_key_is_visible_in_the_config() {
     let world = World::new();
@@ -170,6 +179,7 @@ fn every_applied_key_is_visible_in_the_config() {
     };
     let jaas = world.file("jaas.conf", &(section("Server") + &section("Other")));
     let jaas = jaas.display().to_string();
+    world.file("myid", "1");
     for key in all_keys() {
         if !matches!(key.effect(), Effect::Applied { .. }) {
             continue;
@@ -218,10 +228,7 @@ fn every_noted_key_is_noted_with_its_reason() {
             }
             // In a file it would be a server line.
             "server.principal" => continue,
-            "syncEnabled"
-            | "quorumListenOnAllIPs"
-            | "localSessionsEnabled"
-            | "localSessionsUpgradingEnabled" => "true",
+            "syncEnabled" | "localSessionsEnabled" | "localSessionsUpgradingEnabled" => "true",
             _ => "10",
         };
         let spelled = key.name().replace('*', "x");

@@ -1,4 +1,4 @@
-//! The other servers of the ensemble: there are none.
+//! The network of a server that stands alone.
 //!
 //! A single voter has nobody to talk to, and openraft never asks it to. Should it do so
 //! nevertheless, it hears that the peer cannot be reached, and tries again later.
@@ -12,14 +12,14 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use super::snapshots::SnapshotFile;
-use super::types::{Types, Vote};
+use crate::replication::snapshots::SnapshotFile;
+use crate::replication::types::{Types, Vote};
 
 /// Makes a [`Nobody`] of every peer.
-pub(super) struct NoPeers;
+pub(in crate::replication) struct NoPeers;
 
 /// A peer that cannot be reached.
-pub(super) struct Nobody {
+pub(in crate::replication) struct Nobody {
     target: u64,
 }
 
