@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Instant;
 
+use quorate_server::config::Role;
 use quorate_server::{Config, Server, StartError, StorageTrouble};
 
 use crate::cli::ServerArgs;
@@ -118,12 +119,32 @@ fn banner(config: &Config) -> String {
     let dir = &config.data_dir;
     let is_new = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
     format!(
-        "quorate {}   standalone · data {}{} · fsync {}",
+        "quorate {}   {} · data {}{} · fsync {}",
         env!("CARGO_PKG_VERSION"),
+        place(config),
         dir.display(),
         if is_new { " (new)" } else { "" },
         if config.force_sync { "on" } else { "OFF" }
     )
+}
+
+/// Alone, or which of how many.
+fn place(config: &Config) -> String {
+    let Some(ensemble) = &config.ensemble else {
+        return "standalone".to_owned();
+    };
+    let role = match ensemble.role {
+        Role::Observer => "observer",
+        _ => "participant",
+    };
+    let (id, voters) = (config.my_id, ensemble.participants().count());
+    let observers = ensemble.servers.len() - voters;
+    let and = match observers {
+        0 => String::new(),
+        1 => " and 1 observer".to_owned(),
+        n => format!(" and {n} observers"),
+    };
+    format!("server {id}, {role} · {voters} voters{and}")
 }
 
 /// SIGTERM and SIGINT, caught from the moment this is made.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use quorate_server::config::zoo_cfg::{Key, all_keys};
+use quorate_server::config::zoo_cfg::{self, Key, all_keys};
 
 const HEAD: &str = "# Configuration
 
@@ -27,8 +27,9 @@ in the file. A trailing `*` stands for any ending. Differences in defaults: `ext
 is on, because it is safe for clients. Without `clientPortAddress` the server listens on all IPv4
 interfaces.
 
-One server runs alone: a file with several `server.N` lines, or with an observer, is refused. A file
-with one participant runs standalone, as in ZooKeeper.
+A file with several `server.N` lines is an ensemble, described in
+[operate/ensemble.md](operate/ensemble.md); one with a single participant runs standalone, as in
+ZooKeeper. Keys that begin with `quorate.` are ours, with our default: ZooKeeper ignores them.
 
 This page is the table in the code; a test holds the two together.
 
@@ -65,6 +66,40 @@ fn the_page_of_configuration_is_the_table_in_the_code() {
         std::fs::write(path, &page).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), page);
+}
+
+/// The files of `docs/operate/ensemble.md`, and the keys of its tables.
+#[test]
+fn the_ensembles_of_the_guide_are_read_without_a_warning() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operate/ensemble.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("myid"), "1").unwrap();
+    let files: Vec<_> = page
+        .split("```properties\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        let path = dir.path().join("zoo.cfg");
+        let text = file.replace("/var/lib/quorate", &dir.path().display().to_string());
+        std::fs::write(&path, text).unwrap();
+        let parsed = zoo_cfg::load(&path, &zoo_cfg::Environment::default()).unwrap();
+        assert_eq!(parsed.warnings, []);
+        assert_eq!(parsed.config.ensemble.unwrap().servers.len(), 4);
+    }
+    let times = page.split("## Times").nth(1).unwrap();
+    let times = times.split("\n## ").next().unwrap();
+    let rows: Vec<_> = times
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        let key = all_keys().find(|key| key.name() == row);
+        assert_eq!(key.unwrap().effect_word(), "applied", "{row}");
+    }
 }
 
 /// The first screen of the README: what it is, then two commands.

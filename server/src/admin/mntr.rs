@@ -1,6 +1,6 @@
 //! `mntr`: every figure as `zk_<key>`, a tab, and the value.
 //!
-//! The keys are those of a standalone ZooKeeper 3.9.5, plus `zk_fsync_threshold_exceed_count`,
+//! The keys are those of ZooKeeper 3.9.5 in the same role, plus `zk_fsync_threshold_exceed_count`,
 //! which older agents read, and a few of our own that begin with `zk_quorate_`. Percentiles are
 //! not recorded and print as 0.
 
@@ -11,14 +11,27 @@ use crate::metrics::{Metrics, SummaryView};
 use super::VERSION;
 use super::mntr_keys::{COUNTERS, GAUGES, PERCENTILES, SUMMARIES};
 use super::text::Decimal;
-use super::view::ServerView;
+use super::view::{Duty, EnsembleView, ServerView};
 
 pub(super) fn answer(view: &dyn ServerView) -> String {
     let metrics = view.metrics();
     let mut out = String::with_capacity(32 * 1024);
     put(&mut out, "version", VERSION);
-    put(&mut out, "server_state", "standalone");
+    let ensemble = view.ensemble();
+    let state = ensemble.as_ref().map_or("standalone", EnsembleView::word);
+    put(&mut out, "server_state", state);
+    if let Some(ensemble) = &ensemble {
+        let peer_state = match ensemble.duty {
+            Duty::Leads(_) => "leading - broadcast",
+            Duty::Follows => "following - broadcast",
+            Duty::Observes { .. } => "observing - broadcast",
+        };
+        put(&mut out, "peer_state", peer_state);
+    }
     gauges(&mut out, view);
+    if let Some(ensemble) = &ensemble {
+        membership(&mut out, ensemble, metrics);
+    }
     for name in COUNTERS {
         put(&mut out, name, counter(name, metrics));
     }
@@ -28,8 +41,12 @@ pub(super) fn answer(view: &dyn ServerView) -> String {
         metrics.fsync_threshold_exceeded.get(),
     );
     own(&mut out, view);
-    for name in SUMMARIES {
-        summary(&mut out, name, series(name, metrics));
+    for &name in SUMMARIES {
+        let values = match &ensemble {
+            Some(ensemble) if name == "election_time" => ensemble.elections,
+            _ => series(name, metrics),
+        };
+        summary(&mut out, name, values);
     }
     for name in PERCENTILES {
         summary(&mut out, name, series(name, metrics));
@@ -95,6 +112,53 @@ fn gauges(out: &mut String, view: &dyn ServerView) {
             _ => put(out, name, 0),
         }
     }
+}
+
+/// What a member of an ensemble shows besides. `followers` is the old name of `learners`, which
+/// some agents still ask for.
+fn membership(out: &mut String, ensemble: &EnsembleView, metrics: &Metrics) {
+    put(out, "quorum_size", ensemble.quorum_size);
+    match &ensemble.duty {
+        Duty::Leads(leading) => {
+            put(out, "leader_uptime", leading.uptime.as_millis());
+            put(out, "learners", leading.connected());
+            put(out, "followers", leading.connected());
+            put(out, "synced_followers", leading.synced(true));
+            put(out, "synced_observers", leading.synced(false));
+            put(out, "synced_non_voting_followers", 0);
+            put(out, "pending_syncs", leading.pending);
+            for (rank, size) in ["last", "min", "max"].iter().zip(proposal_sizes(metrics)) {
+                put(out, &format!("{rank}_proposal_size"), size);
+            }
+            for peer in &leading.peers {
+                let lag = peer
+                    .lag
+                    .map_or(-1, |lag| i64::try_from(lag).unwrap_or(i64::MAX));
+                put(out, &format!("quorate_peer_{}_lag", peer.id), lag);
+                let synced = u8::from(peer.synced);
+                put(out, &format!("quorate_peer_{}_synced", peer.id), synced);
+            }
+        }
+        Duty::Follows => {}
+        Duty::Observes { leader } => put(out, "observer_master_id", leader),
+    }
+    put(out, "quorate_term", ensemble.term);
+    put(out, "quorate_committed_index", ensemble.committed);
+    put(out, "quorate_applied_index", ensemble.applied);
+}
+
+/// Bytes of the last, the least and the largest proposal; -1 before the first.
+pub(super) fn proposal_sizes(metrics: &Metrics) -> [i64; 3] {
+    let sizes = metrics.proposal_size.view();
+    if sizes.count == 0 {
+        return [-1; 3];
+    }
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    [
+        metrics.last_proposal_bytes.get(),
+        signed(sizes.min),
+        signed(sizes.max),
+    ]
 }
 
 fn counter(name: &str, metrics: &Metrics) -> u64 {

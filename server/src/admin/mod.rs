@@ -18,13 +18,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use quorate_proto::SessionId;
 
-use crate::config::FourLetterWords;
+use crate::config::{Config, Ensemble, FourLetterWords, Role};
 
 use text::{Date, Decimal, Page, Peer};
-use view::{ConnectionRow, ServerView};
+use view::{ConnectionRow, Duty, EnsembleView, ServerView};
 use word::Word;
 
 /// The version that clients and agents read: they parse the front, and people the rest.
@@ -120,9 +121,11 @@ fn statistics(view: &dyn ServerView) -> String {
     let metrics = view.metrics();
     let latency = metrics.request_latency();
     let tree = view.tree();
-    format!(
+    let ensemble = view.ensemble();
+    let mode = ensemble.as_ref().map_or("standalone", EnsembleView::word);
+    let mut text = format!(
         "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\n\
-         Outstanding: {}\nZxid: {}\nMode: standalone\nNode count: {}\n",
+         Outstanding: {}\nZxid: {}\nMode: {mode}\nNode count: {}\n",
         latency.min,
         Decimal::average(latency.sum, latency.count),
         latency.max,
@@ -132,7 +135,13 @@ fn statistics(view: &dyn ServerView) -> String {
         metrics.outstanding.get(),
         tree.zxid,
         tree.znodes
-    )
+    );
+    if let Some(Duty::Leads(_)) = ensemble.map(|ensemble| ensemble.duty) {
+        let [last, min, max] = mntr::proposal_sizes(metrics);
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "Proposal sizes last/min/max: {last}/{min}/{max}");
+    }
+    text
 }
 
 fn stat(view: &dyn ServerView) -> String {
@@ -200,7 +209,7 @@ fn conf(view: &dyn ServerView) -> String {
     let backlog = config
         .listen_backlog
         .map_or_else(|| "-1".into(), |n| n.to_string());
-    format!(
+    let mut text = format!(
         "clientPort={port}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\n\
          dataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\n\
          maxSessionTimeout={}\nclientPortListenBacklog={backlog}\nserverId={}\n",
@@ -213,7 +222,30 @@ fn conf(view: &dyn ServerView) -> String {
         config.min_session_timeout.as_millis(),
         config.max_session_timeout.as_millis(),
         config.my_id
-    )
+    );
+    if let (Some(ensemble), Some(view)) = (&config.ensemble, view.ensemble()) {
+        membership(&mut text, config, ensemble, &view.members);
+    }
+    text
+}
+
+/// What a member of an ensemble adds to `conf`; ZooKeeper ends it without a newline.
+fn membership(text: &mut String, config: &Config, ensemble: &Ensemble, members: &str) {
+    let ticks = |time: Duration| time.as_millis() / config.tick_time.as_millis().max(1);
+    let address = ensemble
+        .server(config.my_id)
+        .and_then(|line| line.addresses.first());
+    // Writing to a `String` cannot fail.
+    let _ = write!(
+        text,
+        "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={}\nquorumPort={}\n\
+         peerType={}\nmembership: \n{members}",
+        ticks(ensemble.init_limit),
+        ticks(ensemble.sync_limit),
+        address.map_or(-1, |address| i32::from(address.election_port)),
+        address.map_or(-1, |address| i32::from(address.quorum_port)),
+        u8::from(ensemble.role == Role::Observer),
+    );
 }
 
 /// Java's own properties are left out: there is no Java.
@@ -252,33 +284,15 @@ fn dump(view: &dyn ServerView) -> String {
     let tick_ms = i64::try_from(tick.as_millis()).unwrap_or(i64::MAX).max(1);
     let bucket = |expires_ms: i64| (expires_ms.div_euclid(tick_ms) + 1).saturating_mul(tick_ms);
 
-    let mut sessions: BTreeMap<i64, Vec<SessionId>> = BTreeMap::new();
-    let mut all = Vec::new();
-    view.each_session(&mut |row| {
-        sessions
-            .entry(bucket(row.expires_ms))
-            .or_default()
-            .push(row.id);
-        all.push(row.id);
-        ControlFlow::Continue(())
-    });
-    page.line(format_args!("SessionTracker dump:"));
-    page.line(format_args!(
-        "Session Sets ({})/({}):",
-        sessions.len(),
-        all.len()
-    ));
-    for (expires_ms, ids) in &sessions {
-        page.line(format_args!(
-            "{} expire at {}:",
-            ids.len(),
-            Date(*expires_ms)
-        ));
-        for id in ids {
-            page.line(format_args!("\t{id}"));
-        }
-    }
-
+    // Only a leader knows when sessions end.
+    let follows = view
+        .ensemble()
+        .is_some_and(|ensemble| !matches!(ensemble.duty, Duty::Leads(_)));
+    let all = if follows {
+        global_sessions(view, &mut page)
+    } else {
+        session_sets(view, &mut page, bucket)
+    };
     page.line(format_args!("ephemeral nodes dump:"));
     let owners: Vec<_> = all
         .into_iter()
@@ -324,6 +338,51 @@ fn dump(view: &dyn ServerView) -> String {
         }
     }
     page.into_text()
+}
+
+/// The sessions by the tick at which they end; all of them.
+fn session_sets(
+    view: &dyn ServerView,
+    page: &mut Page,
+    bucket: impl Fn(i64) -> i64,
+) -> Vec<SessionId> {
+    let mut sessions: BTreeMap<i64, Vec<SessionId>> = BTreeMap::new();
+    let mut all = Vec::new();
+    view.each_session(&mut |row| {
+        sessions
+            .entry(bucket(row.expires_ms))
+            .or_default()
+            .push(row.id);
+        all.push(row.id);
+        ControlFlow::Continue(())
+    });
+    page.line(format_args!("SessionTracker dump:"));
+    page.line(format_args!(
+        "Session Sets ({})/({}):",
+        sessions.len(),
+        all.len()
+    ));
+    for (expires_ms, ids) in &sessions {
+        page.line(format_args!(
+            "{} expire at {}:",
+            ids.len(),
+            Date(*expires_ms)
+        ));
+        for id in ids {
+            page.line(format_args!("\t{id}"));
+        }
+    }
+    all
+}
+
+/// The sessions with their timeouts; all of them.
+fn global_sessions(view: &dyn ServerView, page: &mut Page) -> Vec<SessionId> {
+    let all = view.session_timeouts();
+    page.line(format_args!("Global Sessions({}):", all.len()));
+    for (id, timeout_ms) in &all {
+        page.line(format_args!("{id}\t{timeout_ms}ms"));
+    }
+    all.into_iter().map(|(id, _)| id).collect()
 }
 
 fn wchc(view: &dyn ServerView) -> String {

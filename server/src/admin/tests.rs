@@ -8,7 +8,8 @@ use std::time::Duration;
 use quorate_proto::Zxid;
 
 use super::view::{
-    ConnectedSession, DirSizes, ProcessFacts, SessionRow, TreeFacts, WatchFacts, op_label,
+    ConnectedSession, DirSizes, Leading, PeerRow, ProcessFacts, SessionRow, TreeFacts, WatchFacts,
+    op_label,
 };
 use super::*;
 use crate::config::Config;
@@ -21,6 +22,7 @@ struct Still {
     serving: bool,
     watches_per_session: usize,
     failure: Option<String>,
+    ensemble: Option<EnsembleView>,
 }
 
 const SESSION: SessionId = SessionId(0x0100_0015_12f1_0000);
@@ -44,7 +46,64 @@ impl Still {
             serving: true,
             watches_per_session: 2,
             failure: None,
+            ensemble: None,
         }
+    }
+
+    /// Server 2 of three and an observer.
+    fn of_ensemble(duty: Duty) -> Still {
+        let mut still = Still::new();
+        let text = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2889:3889\n\
+                    server.3=c:2888:3888\nserver.4=d:2888:3888:observer";
+        let dir = tempfile::tempdir().unwrap();
+        let id = if matches!(duty, Duty::Observes { .. }) {
+            4
+        } else {
+            2
+        };
+        std::fs::write(dir.path().join("myid"), id.to_string()).unwrap();
+        let file = dir.path().join("zoo.cfg");
+        let path = dir.path().display();
+        std::fs::write(&file, format!("dataDir={path}\ntickTime=2000\n{text}\n")).unwrap();
+        let parsed = crate::config::zoo_cfg::load(&file, &Default::default()).unwrap();
+        still.config = Config {
+            data_dir: "/data".into(),
+            ..parsed.config
+        };
+        let ensemble = still.config.ensemble.as_ref().unwrap();
+        still.ensemble = Some(EnsembleView {
+            duty,
+            quorum_size: 3,
+            term: 7,
+            committed: 41,
+            applied: 40,
+            members: ensemble.text(0),
+            elections: crate::metrics::SummaryView {
+                count: 1,
+                sum: 230,
+                min: 230,
+                max: 230,
+            },
+        });
+        still
+    }
+
+    fn leads() -> Still {
+        let peer = |id, votes, synced, lag| PeerRow {
+            id,
+            votes,
+            synced,
+            lag,
+        };
+        Still::of_ensemble(Duty::Leads(Leading {
+            uptime: Duration::from_secs(9),
+            peers: vec![
+                peer(1, true, true, Some(0)),
+                peer(3, true, false, None),
+                peer(4, false, true, Some(2)),
+            ],
+            pending: 1,
+        }))
     }
 
     fn ask(&self, word: &str) -> String {
@@ -66,6 +125,12 @@ impl ServerView for Still {
     }
     fn serving(&self) -> bool {
         self.serving
+    }
+    fn ensemble(&self) -> Option<EnsembleView> {
+        self.ensemble.clone()
+    }
+    fn session_timeouts(&self) -> Vec<(SessionId, i32)> {
+        vec![(SESSION, 20_000)]
     }
     fn uptime(&self) -> Duration {
         Duration::from_millis(6003)
@@ -175,6 +240,117 @@ fn srvr_has_zookeepers_shape() {
          Connections: 2\nOutstanding: 0\nZxid: 0x3\nMode: standalone\nNode count: 7\n"
     );
     assert_eq!(Still::new().ask("srvr"), expected);
+}
+
+#[test]
+fn srvr_and_stat_tell_the_role_and_a_leader_the_sizes_of_its_proposals() {
+    let leader = Still::leads();
+    for word in ["srvr", "stat"] {
+        let end = "Mode: leader\nNode count: 7\nProposal sizes last/min/max: -1/-1/-1\n";
+        assert!(leader.ask(word).ends_with(end), "{word}");
+    }
+    leader.metrics.proposal_size.record(36);
+    leader.metrics.proposal_size.record(89);
+    leader.metrics.last_proposal_bytes.set(36);
+    assert!(
+        leader
+            .ask("srvr")
+            .ends_with("Proposal sizes last/min/max: 36/36/89\n")
+    );
+    let follower = Still::of_ensemble(Duty::Follows).ask("srvr");
+    assert!(
+        follower.ends_with("Mode: follower\nNode count: 7\n"),
+        "{follower}"
+    );
+    let observer = Still::of_ensemble(Duty::Observes { leader: 2 }).ask("stat");
+    assert!(
+        observer.ends_with("Mode: observer\nNode count: 7\n"),
+        "{observer}"
+    );
+}
+
+#[test]
+fn conf_of_a_member_ends_with_the_members_and_no_newline() {
+    let expected = "serverId=2\ninitLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
+        quorumPort=2889\npeerType=0\nmembership: \nserver.1=a:2888:3888:participant\n\
+        server.2=b:2889:3889:participant\nserver.3=c:2888:3888:participant\n\
+        server.4=d:2888:3888:observer\nversion=0";
+    assert!(Still::leads().ask("conf").ends_with(expected));
+    let observer = Still::of_ensemble(Duty::Observes { leader: 2 }).ask("conf");
+    assert!(observer.contains("\nquorumPort=2888\npeerType=1\nmembership: \n"));
+}
+
+/// Only the leader knows when a session ends.
+#[test]
+fn dump_of_a_follower_lists_sessions_with_their_timeouts() {
+    let dump = Still::of_ensemble(Duty::Follows).ask("dump");
+    assert!(dump.starts_with(
+        "Global Sessions(1):\n0x100001512f10000\t20000ms\nephemeral nodes dump:\n\
+         Sessions with Ephemerals (1):\n0x100001512f10000:\n\t/e1\nConnections dump:\n"
+    ));
+    assert!(
+        Still::leads()
+            .ask("dump")
+            .starts_with("SessionTracker dump:\n")
+    );
+}
+
+#[test]
+fn mntr_tells_the_role_and_a_leader_who_follows_it() {
+    let has = |still: &Still, lines: &[&str]| {
+        let answer = still.ask("mntr");
+        for line in lines {
+            assert!(answer.lines().any(|have| have == *line), "{line}: {answer}");
+        }
+    };
+    let everybody = [
+        "zk_quorum_size\t3",
+        "zk_quorate_term\t7",
+        "zk_quorate_committed_index\t41",
+        "zk_quorate_applied_index\t40",
+        "zk_cnt_election_time\t1",
+        "zk_sum_election_time\t230",
+    ];
+    let leader = [
+        "zk_server_state\tleader",
+        "zk_peer_state\tleading - broadcast",
+        "zk_leader_uptime\t9000",
+        "zk_learners\t2",
+        "zk_followers\t2",
+        "zk_synced_followers\t1",
+        "zk_synced_observers\t1",
+        "zk_synced_non_voting_followers\t0",
+        "zk_pending_syncs\t1",
+        "zk_last_proposal_size\t-1",
+        "zk_quorate_peer_1_lag\t0",
+        "zk_quorate_peer_3_lag\t-1",
+        "zk_quorate_peer_3_synced\t0",
+        "zk_quorate_peer_4_lag\t2",
+    ];
+    has(
+        &Still::leads(),
+        &[everybody.as_slice(), leader.as_slice()].concat(),
+    );
+    let follower = Still::of_ensemble(Duty::Follows);
+    has(&follower, &everybody);
+    has(
+        &follower,
+        &[
+            "zk_server_state\tfollower",
+            "zk_peer_state\tfollowing - broadcast",
+        ],
+    );
+    assert!(!follower.ask("mntr").contains("zk_synced_followers"));
+    has(
+        &Still::of_ensemble(Duty::Observes { leader: 2 }),
+        &[
+            "zk_server_state\tobserver",
+            "zk_peer_state\tobserving - broadcast",
+            "zk_observer_master_id\t2",
+        ],
+    );
+    let standalone = Still::new().ask("mntr");
+    assert!(!standalone.contains("zk_quorum_size") && !standalone.contains("peer_state"));
 }
 
 #[test]

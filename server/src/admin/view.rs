@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate_proto::{SessionId, Zxid};
 
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SummaryView};
 
 /// One server, as its four-letter words see it.
 ///
@@ -22,6 +22,14 @@ pub(crate) trait ServerView {
     /// Whether requests are served: started, and able to answer from the tree.
     fn serving(&self) -> bool;
     fn uptime(&self) -> Duration;
+    /// What this server is in its ensemble; `None` if it stands alone.
+    fn ensemble(&self) -> Option<EnsembleView> {
+        None
+    }
+    /// Every session of the ensemble with its timeout in milliseconds, in the order of their ids.
+    fn session_timeouts(&self) -> Vec<(SessionId, i32)> {
+        Vec::new()
+    }
     /// Where clients connect in fact: the port is never 0.
     fn client_addr(&self) -> Option<SocketAddr>;
     fn tree(&self) -> TreeFacts;
@@ -44,6 +52,87 @@ pub(crate) trait ServerView {
     fn reset_connection_stats(&self);
     /// Zeroes packets and latencies of the server.
     fn reset_server_stats(&self);
+}
+
+/// One server of an ensemble, at a moment in which it serves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EnsembleView {
+    pub(crate) duty: Duty,
+    /// Voters in force.
+    pub(crate) quorum_size: u64,
+    pub(crate) term: u64,
+    /// The last entry that a quorum is known to have, and the last one applied here.
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    /// The members in force, as `/zookeeper/config` spells them, ending with `version=…`.
+    pub(crate) members: String,
+    /// Milliseconds from a leader's loss to the next one's presence, as this server saw them.
+    pub(crate) elections: SummaryView,
+}
+
+/// What a server of an ensemble does.
+#[derive(Clone, Debug)]
+pub(crate) enum Duty {
+    Leads(Leading),
+    Follows,
+    Observes {
+        /// The number of the leader.
+        leader: u8,
+    },
+}
+
+impl Default for Duty {
+    fn default() -> Duty {
+        Duty::Follows
+    }
+}
+
+/// What only a leader knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leading {
+    /// Since it leads.
+    pub(crate) uptime: Duration,
+    /// All others, this server left out.
+    pub(crate) peers: Vec<PeerRow>,
+    /// Entries proposed and not yet committed.
+    pub(crate) pending: u64,
+}
+
+/// Another server, as its leader sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerRow {
+    /// Its number.
+    pub(crate) id: u8,
+    pub(crate) votes: bool,
+    /// Heard lately, and not far behind.
+    pub(crate) synced: bool,
+    /// Entries that it is behind; `None` if nothing was heard of it.
+    pub(crate) lag: Option<u64>,
+}
+
+impl EnsembleView {
+    /// As `srvr` and `mntr` call it.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.duty {
+            Duty::Leads(_) => "leader",
+            Duty::Follows => "follower",
+            Duty::Observes { .. } => "observer",
+        }
+    }
+}
+
+impl Leading {
+    /// Connected servers that do or do not vote.
+    pub(crate) fn synced(&self, votes: bool) -> u64 {
+        let is = |peer: &&PeerRow| peer.votes == votes && peer.synced;
+        self.peers.iter().filter(is).count() as u64
+    }
+
+    /// Servers of which something was heard.
+    pub(crate) fn connected(&self) -> u64 {
+        let heard = |peer: &&PeerRow| peer.lag.is_some();
+        self.peers.iter().filter(heard).count() as u64
+    }
 }
 
 /// The tree in figures.

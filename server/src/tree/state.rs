@@ -422,8 +422,9 @@ impl Apply<'_> {
 
 /// The server's number, and the low 56 bits of the opening zxid: unique without a clock (R13).
 fn session_id(server: u8, zxid: Zxid) -> SessionId {
-    // A top byte of 0xFF would make an ephemeral of this session look like a TTL znode. Config
-    // refuses that number; should it come anyway, the zxid keeps ids apart.
+    // A top byte of 0xFF would make an ephemeral of this session look like a TTL znode: server 255
+    // shares that of 254, and the zxid keeps their ids apart. 0x80 is a container's mark only
+    // with nothing behind it, and the zxid of an opening is never 0.
     let server = server.min(0xFE);
     let low = zxid.0 & ((1 << 56) - 1);
     SessionId((i64::from(server) << 56) | low)

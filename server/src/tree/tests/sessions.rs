@@ -414,3 +414,49 @@ fn an_ephemeral_parent_in_a_multi_takes_no_children() {
     let failed = world.multi(vec![ephemeral("/e"), create("/e/c")]);
     assert_eq!(failed, Err((1, ErrorCode::NoChildrenForEphemerals)));
 }
+
+/// Session ids carry the number of their server in the top byte, which marks TTL znodes when it is
+/// 0xff and containers when it is 0x80 with nothing behind it.
+#[test]
+fn no_number_of_a_server_makes_its_ephemerals_look_like_something_else() {
+    for number in [1, 127, 128, 254, 255] {
+        let mut world = World::new();
+        world.state.begin_epoch(1);
+        let mut seen = Vec::new();
+        for count in 0..3 {
+            let ticket = Ticket {
+                server: number,
+                boot: 1,
+                count,
+            };
+            let txn = Txn::OpenSession {
+                ticket,
+                timeout_ms: 4000,
+            };
+            let Verdict::Opened { session, .. } = world.raw(Origin::default(), txn) else {
+                panic!("not opened");
+            };
+            assert_eq!(session.0.to_be_bytes()[0], number.min(254));
+            assert!(!seen.contains(&session));
+            seen.push(session);
+            world.session = session;
+            world.seq = 0;
+            let path = format!("/e{count}");
+            world.created(ephemeral(&path)).unwrap();
+            assert_eq!(world.stat(&path).unwrap().ephemeral_owner, session.0);
+            assert_eq!(world.state.ephemerals_of(session).len(), 1);
+            let reap = world.state.tree().reap_candidates(i64::MAX, Some(0), 10);
+            assert!(reap.is_empty(), "{number}: {reap:?}");
+            world.raw(world_origin(session), Txn::CloseSession);
+            assert_eq!(world.stat(&path), None);
+        }
+    }
+}
+
+fn world_origin(session: SessionId) -> Origin {
+    Origin {
+        session,
+        attach: 1,
+        seq: 2,
+    }
+}
