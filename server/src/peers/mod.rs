@@ -29,8 +29,8 @@ pub(crate) use self::exchange::Peers;
 pub(crate) use self::hello::FIRST_BYTE;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::hub::Hub;
-pub(crate) use self::link::{FRAME_BYTES_MAX, Link, LinkReader, LinkWriter};
-pub(crate) use self::net::{Net, SharedNet, Stream};
+pub(crate) use self::link::{Link, LinkReader, LinkWriter};
+pub(crate) use self::net::SharedNet;
 pub(crate) use self::tcp::{TcpNet, tune};
 
 /// What a link is for. The number goes over the wire.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::net::Stream;
+use super::net::{Net, Stream};
 use super::*;
 use crate::config::{Ensemble, PeerAddress, Role, ServerLine};
 
