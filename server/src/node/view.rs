@@ -11,16 +11,19 @@ use quorate_proto::{SessionId, Zxid};
 
 use crate::admin;
 use crate::admin::view::{
-    ConnectedSession, ConnectionRow, DirSizes, ProcessFacts, ServerView, SessionRow, TreeFacts,
-    WatchFacts, op_label,
+    ConnectedSession, ConnectionRow, DirSizes, Duty, EnsembleView, Leading, PeerRow, ProcessFacts,
+    ServerView, SessionRow, TreeFacts, WatchFacts, op_label,
 };
 use crate::admin::word::Word;
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::connection::FourLetter;
-use crate::metrics::Metrics;
-use crate::replication::{Health, Replication};
+use crate::metrics::{Metrics, SummaryView};
+use crate::replication::{Health, Replication, Role, Standing};
 use crate::sessions::{Conn, PAUSE_BYTES, Sessions, millis};
+
+/// A follower that lacks fewer entries of the log is in step with its leader.
+const SYNCED_WITHIN: u64 = 1000;
 
 /// One server, seen from outside.
 pub(super) struct View {
@@ -53,6 +56,31 @@ impl FourLetter for View {
 }
 
 impl View {
+    /// Whether a client that comes now gets a session.
+    fn serves_clients(&self) -> bool {
+        *self.replication.serving().borrow() && self.sessions.is_fresh(self.clock.monotonic())
+    }
+
+    fn leading(&self, standing: &Standing) -> Leading {
+        let late = self.config.tick_time;
+        let peers = standing.peers.iter().map(|peer| {
+            let lag = peer.matched.map(|at| standing.last.saturating_sub(at));
+            PeerRow {
+                id: peer.server,
+                votes: peer.votes,
+                synced: peer.heard.is_some_and(|heard| heard < late)
+                    && lag.is_some_and(|lag| lag < SYNCED_WITHIN),
+                lag,
+            }
+        });
+        let began = self.since;
+        Leading {
+            uptime: self.clock.monotonic().saturating_sub(began),
+            peers: peers.collect(),
+            pending: standing.last.saturating_sub(standing.committed),
+        }
+    }
+
     fn row(&self, conn: &Conn) -> ConnectionRow {
         let stats = &conn.stats;
         let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
@@ -99,10 +127,36 @@ impl ServerView for View {
     }
 
     fn serving(&self) -> bool {
-        !matches!(
+        let runs = !matches!(
             *self.replication.health().borrow(),
             Health::Stopped | Health::Broken { .. }
-        )
+        );
+        let alone = self.config.ensemble.is_none();
+        runs && (alone || self.serves_clients())
+    }
+
+    fn ensemble(&self) -> Option<EnsembleView> {
+        let ensemble = self.config.ensemble.as_ref()?;
+        let standing = self.replication.standing();
+        let role = *self.replication.role().borrow();
+        let duty = match role {
+            Role::Leading { .. } => Duty::Leads(self.leading(&standing)),
+            Role::Following { leader, .. } if ensemble.role == config::Role::Observer => {
+                Duty::Observes { leader }
+            }
+            Role::Following { .. } | Role::Looking => Duty::Follows,
+        };
+        let lines = ensemble.servers.iter().map(ToString::to_string);
+        let members: Vec<String> = lines.chain(["version=0".to_owned()]).collect();
+        Some(EnsembleView {
+            duty,
+            quorum_size: standing.voters as u64,
+            term: standing.term,
+            committed: standing.committed,
+            applied: standing.applied,
+            members: members.join("\n"),
+            elections: SummaryView::default(),
+        })
     }
 
     fn session_timeouts(&self) -> Vec<(SessionId, i32)> {

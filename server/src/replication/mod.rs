@@ -36,9 +36,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use quorate_proto::{Acl, EventType, SessionId, Zxid};
@@ -61,7 +63,7 @@ pub(crate) use self::role::Role;
 use self::snapshots::Snapshots;
 pub(crate) use self::start::StartError;
 use self::start::Surroundings;
-use self::types::Raft;
+use self::types::{LogId, Raft};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::disk::SharedDisk;
@@ -267,6 +269,34 @@ impl Replication {
         &self.lease
     }
 
+    /// Where the servers of the ensemble stand, as this one knows it.
+    pub(crate) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = members.voter_ids().collect();
+        let index = |id: &LogId| id.index;
+        let peer = |id: u64| {
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(&id));
+            let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(&id));
+            Peer {
+                server: types::server_of(id),
+                votes: voters.contains(&id),
+                matched: matched.and_then(Option::as_ref).map(index),
+                heard: heard.and_then(Option::as_ref).map(|at| at.elapsed()),
+            }
+        };
+        let others = members.nodes().map(|(id, _)| *id);
+        Standing {
+            term: metrics.current_term,
+            last: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.as_ref().map_or(0, index),
+            applied: metrics.last_applied.as_ref().map_or(0, index),
+            voters: voters.len(),
+            peers: others.filter(|id| *id != metrics.id).map(peer).collect(),
+        }
+    }
+
     /// If this server leads others, has the one that is furthest lead, and returns when it does,
     /// or after a bounded time. Do this first in a graceful stop, while clients are still served.
     pub(crate) async fn hand_over(&self) {
@@ -400,6 +430,31 @@ impl Drop for Replication {
             desk.close();
         }
     }
+}
+
+/// Where the servers of an ensemble stand.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) term: u64,
+    /// Indexes of the last entry in the log, known to be committed, and applied here.
+    pub(crate) last: u64,
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    /// How many vote.
+    pub(crate) voters: usize,
+    /// All other members.
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// Another member; what is heard of it, only its leader knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) server: u8,
+    pub(crate) votes: bool,
+    /// The last entry that it is known to have.
+    pub(crate) matched: Option<u64>,
+    /// How long ago it last answered.
+    pub(crate) heard: Option<Duration>,
 }
 
 /// From the directories to a server that knows who it is; as one of an ensemble, by asking.

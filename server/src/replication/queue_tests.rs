@@ -269,7 +269,11 @@ fn end_session(queue: &ProposeQueue, session: i64) -> Result<(), Refused> {
         caller: caller.as_caller(),
         txn: Txn::ExpireSession {
             session: SessionId(session),
-            judged: crate::tree::txn::Judgement { attach: 1, seq: u64::MAX, term: 0 },
+            judged: crate::tree::txn::Judgement {
+                attach: 1,
+                seq: u64::MAX,
+                term: 0,
+            },
         },
     })
 }

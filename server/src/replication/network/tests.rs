@@ -233,8 +233,11 @@ impl Node {
     /// Returns when a quorum has confirmed that this server leads, and it has applied what it had.
     async fn agreed(&self) {
         let agreed = async {
-            let policy = openraft::ReadPolicy::ReadIndex;
-            while self.raft.ensure_linearizable(policy).await.is_err() {
+            let confirmed = || {
+                self.raft
+                    .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
+            };
+            while confirmed().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -281,7 +281,7 @@ impl World {
             && self.now < LENGTH
             && self.over_at.is_none_or(|over| self.now < over + AFTER_END)
         {
-            if self.chance(2) {
+            if self.chance(8) {
                 self.pass_time();
             }
             self.step();
@@ -437,11 +437,14 @@ impl World {
     fn step(&mut self) {
         let at = self.any();
         match self.rng.random_range(0..200) {
-            0 => self.stall(at),
-            1 => self.servers[at].cut_until = self.now + self.rng.random_range(1..2 * T),
-            2 if self.chance(2) => self.elect(at),
-            3 => self.quiet_until = self.now + self.rng.random_range(1..2 * T),
-            4 if self.now > self.quiet_until => self.hang_up(),
+            0 if self.chance(6) => self.stall(at),
+            1 if self.chance(4) => {
+                self.servers[at].cut_until = self.now + self.rng.random_range(1..2 * T)
+            }
+            2 if self.chance(5) => self.elect(at),
+            3 if self.chance(2) => self.quiet_until = self.now + self.rng.random_range(1..2 * T),
+            4 if self.now > self.quiet_until && self.chance(4) => self.hang_up(),
+            0..5 => {}
             5..10 => self.quorum_answers(),
             10..20 => self.client_sends(),
             20..50 => self.commit(),
@@ -534,6 +537,9 @@ impl World {
         let server = &mut self.servers[self.latest];
         if self.now >= server.cut_until && self.now >= server.stalled_until {
             server.acked = Some(self.now);
+            if self.rng.random_range(0..2) == 0 {
+                self.take_lease(self.latest);
+            }
         }
     }
 
@@ -644,7 +650,8 @@ impl World {
         server.delivery.outcome(&proposal, &verdict);
         server.delivery.turn_done();
         match verdict {
-            Verdict::Closed { .. } => self.over(),
+            // An open that was repeated, or whose client had gone, leaves an orphan: not the client's.
+            Verdict::Closed { session, .. } if self.session == Some(session) => self.over(),
             Verdict::Void => self.outcome.voided += 1,
             _ => {}
         }

@@ -102,7 +102,11 @@ async fn a_follower_cannot_end_a_session() {
     let mut link = link_to_leader(&world).await;
     let end = Txn::ExpireSession {
         session: SessionId(9),
-        judged: crate::tree::txn::Judgement { attach: 1, seq: u64::MAX, term: 0 },
+        judged: crate::tree::txn::Judgement {
+            attach: 1,
+            seq: u64::MAX,
+            term: 0,
+        },
     };
     let end = (Origin::default(), end);
     say(
