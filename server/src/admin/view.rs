@@ -71,20 +71,15 @@ pub(crate) struct EnsembleView {
 }
 
 /// What a server of an ensemble does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Duty {
     Leads(Leading),
+    #[default]
     Follows,
     Observes {
         /// The number of the leader.
         leader: u8,
     },
-}
-
-impl Default for Duty {
-    fn default() -> Duty {
-        Duty::Follows
-    }
 }
 
 /// What only a leader knows.
