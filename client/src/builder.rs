@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{AclProvider, AuthProvider, Credential, OpenAcl, StaticAuth};
@@ -95,6 +95,10 @@ impl ClientBuilder {
 
     /// How long one call may take, waiting for a connection and repetitions included. 30 s;
     /// `None` for as long as the session lives.
+    ///
+    /// A server that answers pings and nothing else keeps the session, so that without a limit a
+    /// call waits for it. A connection on which the next answer is one that nobody waits for any
+    /// more, and has been due for a whole session timeout, is left for another.
     pub fn operation_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.operation_timeout = timeout.into();
         self
@@ -223,7 +227,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::BadArgument`] for a connect string, a chroot or TLS files that cannot be used;
-    /// [`Error::DidNotHappen`] if no server answered in time, saying what the last one did;
+    /// [`Error::DidNotHappen`] if no server answered in time, saying what the last one did, and at
+    /// once if every server was tried and none passes for trusted ([`Reason::Tls`]);
     /// [`Error::SessionGone`] if a resumed session is over, or the credentials were refused.
     ///
     /// # Cancel safety
@@ -231,14 +236,23 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client> {
         let limit = self.connect_timeout;
         let client = self.start()?;
-        match timeout(limit, client.connected()).await {
-            Ok(Ok(())) => Ok(client),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
+        let started = Instant::now();
+        let mut status = client.status();
+        let untrusted = status.wait_for(|status| matches!(status.reason, Some(Reason::Tls(_))));
+        let connected = async {
+            tokio::select! {
+                connected = client.connected() => Some(connected),
+                _ = untrusted => None,
+            }
+        };
+        match timeout(limit, connected).await {
+            Ok(Some(Ok(()))) => Ok(client),
+            Ok(Some(Err(error))) => Err(error),
+            Ok(None) | Err(_) => {
                 let reason = client.why_not_connected();
                 let context = Context {
                     op: "connect",
-                    elapsed: limit,
+                    elapsed: started.elapsed(),
                     ..Context::default()
                 };
                 Err(Error::did_not_happen(reason, context))

@@ -147,13 +147,52 @@ async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
     );
     // The server refuses us; TLS 1.3 tells so only after the handshake.
     let nameless = refused(options()).await;
-    assert!(
-        matches!(nameless.reason(), Reason::NoServer(_)),
-        "{nameless}"
-    );
+    assert!(matches!(nameless.reason(), Reason::Tls(_)), "{nameless}");
     let them = stranger.sign("client");
     let foreign = refused(options().client_pem(them.chain, them.key)).await;
-    assert!(matches!(foreign.reason(), Reason::NoServer(_)), "{foreign}");
+    assert!(matches!(foreign.reason(), Reason::Tls(_)), "{foreign}");
+}
+
+/// No patience makes a stranger's certificate good.
+#[tokio::test]
+async fn a_trust_that_no_server_meets_is_told_at_once() {
+    let server = TestServer::start().await;
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let relays = [
+        authority.relay(server.addr()).await.to_string(),
+        authority.relay(server.addr()).await.to_string(),
+    ];
+    let me = authority.sign("client");
+    let them = stranger.sign("client");
+    let ours = || TlsOptions::new().ca_pem(authority.pem.clone());
+    let refused = [
+        ours(),
+        ours().client_pem(them.chain, them.key),
+        TlsOptions::new()
+            .ca_pem(stranger.pem.clone())
+            .client_pem(me.chain, me.key),
+    ];
+    for options in refused {
+        let connect = builder(&relays.join(","))
+            .connect_timeout(Duration::from_secs(60))
+            .tls(options);
+        let error = soon(connect.connect()).await.unwrap_err();
+        assert!(matches!(error.reason(), Reason::Tls(_)), "{error}");
+        assert_eq!(error.outcome(), Outcome::DidNotHappen);
+        assert!(!error.is_retryable());
+        let text = error.to_string();
+        assert!(relays.iter().any(|relay| text.contains(relay)), "{text}");
+        // Whose signature cannot be checked is told as such.
+        let causes = ["certificate", "decrypt"];
+        let text = text.to_lowercase();
+        assert!(causes.iter().any(|cause| text.contains(cause)), "{text}");
+    }
+    // One that cannot be reached may be another.
+    let connect = builder(&format!("{},127.0.0.1:1", relays[0]))
+        .connect_timeout(Duration::from_millis(800))
+        .tls(TlsOptions::new().ca_pem(stranger.pem));
+    let error = soon(connect.connect()).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::NoServer(_)), "{error}");
 }
 
 /// What TLS keeps back must not be waited for: nothing would be read and no time would pass.

@@ -146,7 +146,8 @@ impl Create {
     /// The name gets the prefix `_c_`, a random UUID and a dash. After a lost connection the
     /// client lists the parent and looks for it; an ephemeral must also belong to this session.
     /// If the call fails in the end, or its future is dropped, what it may have made is found and
-    /// deleted in the background.
+    /// deleted in the background. What the caller is told has
+    /// [happened](crate::Error::Happened) stays.
     ///
     /// Source: Curator `withProtection`.
     pub fn protected(mut self) -> Create {
@@ -235,6 +236,7 @@ impl Create {
         let owed = protected.as_ref().map(|protected| {
             let job = Job::Undo {
                 protected: protected.clone(),
+                created_in: operation.generation,
                 generation,
             };
             Owed::new(operation.client.janitor(), job)
@@ -287,6 +289,8 @@ impl Creation {
         let result = self.attempts(first).await;
         let is_settled = match &result {
             Ok(_) => true,
+            // It stands, and the caller is told so: it is theirs.
+            Err(error) if error.outcome() == Outcome::Happened => true,
             Err(error) => error.outcome() == Outcome::DidNotHappen && !error.is_session_lost(),
         };
         if is_settled && let Some(owed) = &mut owed {
@@ -303,7 +307,18 @@ impl Creation {
         loop {
             let error = match attempt {
                 Ok(answer) => match self.operation.answer(answer).await {
-                    Ok(response) => return self.created(response),
+                    Ok(response) => {
+                        return match (self.created(response), &self.protected) {
+                            // Its name tells what the answer did not.
+                            (Err(unreadable), Some(protected)) => {
+                                match self.find(protected, &mut retries).await {
+                                    Ok(Some(found)) => Ok(self.found(found)),
+                                    Ok(None) | Err(_) => Err(unreadable),
+                                }
+                            }
+                            (created, _) => created,
+                        };
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,

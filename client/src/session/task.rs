@@ -23,7 +23,7 @@ use super::link::Link;
 use super::reach::{find_writable, no_time_to_close, until};
 use super::trust::Trust;
 use super::watches::Watches;
-use super::{Session, SessionInfo};
+use super::{Failure, Response, Session, SessionInfo, Slot};
 use crate::error::Reason;
 use crate::hosts::{HostPort, ServerList};
 use crate::transport::Socket;
@@ -49,7 +49,9 @@ pub(crate) fn spawn(session: &Arc<Session>, tracker: &TaskTracker) {
         watched_zxid: Zxid::ZERO,
         asks_for_servers: true,
         dials_failed: 0,
+        untrusted_in_a_row: 0,
         close_by: None,
+        to_answer: Vec::new(),
         is_over: false,
         shared: Arc::clone(session),
     };
@@ -72,8 +74,12 @@ pub(super) struct Driver {
     pub(super) asks_for_servers: bool,
     /// Since the provider was asked.
     pub(super) dials_failed: usize,
+    /// Dials, one after the other, that failed for want of trust.
+    pub(super) untrusted_in_a_row: usize,
     /// Until when a close may take, once it is known.
     pub(super) close_by: Option<Instant>,
+    /// What is answered once the status says why.
+    pub(super) to_answer: Vec<(Slot, Result<Response, Failure>)>,
     /// Everybody has been told that it is over.
     pub(super) is_over: bool,
 }
@@ -89,6 +95,8 @@ pub(super) struct Wire {
     pub(super) is_read_only: bool,
     /// Answers to `setWatches` that are still to come.
     pub(super) watches_resuming: usize,
+    /// Events of kinds that nobody here knows.
+    pub(super) events_skipped: u64,
     /// Removals of lasting watches that are not answered yet.
     pub(super) taking_off: VecDeque<(Xid, Arc<str>)>,
 }
@@ -141,6 +149,7 @@ impl Driver {
             generation,
             is_read_only,
             watches_resuming: 0,
+            events_skipped: 0,
             taking_off: VecDeque::new(),
         };
         let attached = self.attach(&mut wire, asked, now).await;
