@@ -278,7 +278,7 @@ impl ClientBuilder {
             .map_err(|error| bad(Reason::Option(error.to_string())))?;
         let root = match &parsed.chroot {
             Some(chroot) => Root::default()
-                .join(chroot)
+                .join(&chroot.into())
                 .map_err(|error| bad(Reason::Path(error)))?,
             None => Root::default(),
         };

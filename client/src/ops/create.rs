@@ -17,14 +17,18 @@ use crate::compress::Compression;
 use crate::error::{Error, Outcome, Reason, Result};
 use crate::find::{FindError, Found, Protected, Protection, new_prefix};
 use crate::janitor::{Job, Owed};
+use crate::path::PathArg;
 use crate::session::{Answer, Response};
 
 impl Client {
     /// Creates a znode with this data: persistent, and with the client's ACL, if nothing else is
     /// asked for.
     ///
-    /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> quorate_client::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
     /// let member = client
     ///     .create("/members/m-", "10.0.0.7")
     ///     .ephemeral()
@@ -49,7 +53,7 @@ impl Client {
     /// were made stay.
     ///
     /// Source: ZooKeeper `create2`; Curator `create()`; kazoo `create`.
-    pub fn create(&self, path: &str, data: impl Into<Bytes>) -> Create {
+    pub fn create(&self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> Create {
         Create {
             operation: Operation::new(self, "create", path, Repeat::OnlyIfItDidNotHappen),
             data: data.into(),
@@ -217,7 +221,8 @@ impl Create {
         if full == path::ROOT {
             return Err(bad("the root always exists"));
         }
-        let acl = acl.unwrap_or_else(|| operation.client.inner.acl.acl_for(&operation.path));
+        let acl =
+            acl.unwrap_or_else(|| operation.client.inner.acl.acl_for(operation.path.as_str()));
         let generation = (kind.is_ephemeral || operation.is_pinned).then_some(operation.generation);
         let protected = protection.map(|protection| {
             let (parent, name) = path::split(&full).unwrap_or((path::ROOT, ""));

@@ -9,6 +9,7 @@ use super::{one_shot, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::{Response, Table};
 use crate::watch::Watch;
 
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `exists`; Curator `checkExists()`; kazoo `exists`.
-    pub fn exists(&self, path: &str) -> Exists {
+    pub fn exists(&self, path: impl Into<PathArg>) -> Exists {
         Exists {
             operation: Operation::new(self, "exists", path, Repeat::Freely),
         }

@@ -10,6 +10,7 @@ use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::compress::Compression;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::{Response, Table};
 use crate::watch::Watch;
 
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getData`; Curator `getData()`; kazoo `get`.
-    pub fn get(&self, path: &str) -> Get {
+    pub fn get(&self, path: impl Into<PathArg>) -> Get {
         Get {
             operation: Operation::new(self, "getData", path, Repeat::Freely),
             packing: Packing::default(),

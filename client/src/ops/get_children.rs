@@ -10,6 +10,7 @@ use super::{one_shot, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::{Response, Table};
 use crate::watch::Watch;
 
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getChildren2`; Curator `getChildren()`; kazoo `get_children`.
-    pub fn children(&self, path: &str) -> GetChildren {
+    pub fn children(&self, path: impl Into<PathArg>) -> GetChildren {
         GetChildren {
             operation: Operation::new(self, "getChildren", path, Repeat::Freely),
         }

@@ -27,7 +27,7 @@ mod typed;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_proto::{Stat, path};
+use quorate_proto::Stat;
 use tokio::sync::oneshot;
 
 use crate::call::Operation;
@@ -103,9 +103,10 @@ pub(crate) use limited_in_time;
 impl Operation {
     /// Checks the operation's own path and gives the server's.
     pub(crate) fn full_path(&self) -> Result<Arc<str>> {
-        path::validate(&self.path)
+        self.path
+            .check()
             .map_err(|error| Error::bad_argument(Reason::Path(error), self.context("")))?;
-        Ok(self.client.root.full(&self.path).into())
+        Ok(self.client.root.full_shared(self.path.text()))
     }
 }
 

@@ -34,7 +34,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// certificates come from its operator. Certificates and keys are PEM, what the user of Java
 /// gets with `keytool -exportcert -rfc` or `openssl pkcs12`.
 ///
-/// ```no_run
+/// ```
 /// use quorate_client::TlsOptions;
 ///
 /// let tls = TlsOptions::new()
