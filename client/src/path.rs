@@ -212,7 +212,6 @@ unchecked! {
     Arc<str> => std::convert::identity,
     &Arc<str> => Arc::clone,
     Box<str> => Arc::from,
-    &Box<str> => |text: &Box<str>| Arc::from(&**text),
     Cow<'_, str> => Arc::from,
     &Cow<'_, str> => |text: &Cow<'_, str>| Arc::from(&**text),
 }

@@ -210,7 +210,7 @@ async fn a_subtree_is_deleted_and_its_neighbours_stay() {
     let (_server, client) = start().await;
     client.create("/a/b/c/d", "").parents().await.unwrap();
     client.create("/ab", "").await.unwrap();
-    let calls = (0..600).map(|n| client.create(&format!("/a/b/{n}"), "").send());
+    let calls = (0..600).map(|n| client.create(format!("/a/b/{n}"), "").send());
     for created in join_all(calls.collect::<Vec<_>>()).await {
         created.unwrap();
     }
