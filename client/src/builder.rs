@@ -39,7 +39,7 @@ pub struct ClientBuilder {
     credentials: Vec<Credential>,
     auth: Option<Arc<dyn AuthProvider>>,
     sasl: Option<SaslLogin>,
-    acl: Arc<dyn AclProvider>,
+    acl: Option<Arc<dyn AclProvider>>,
     retry: Arc<dyn RetryPolicy>,
     read_only: bool,
     new_session_on_loss: bool,
@@ -65,7 +65,7 @@ impl ClientBuilder {
             credentials: Vec::new(),
             auth: None,
             sasl: None,
-            acl: Arc::new(OpenAcl),
+            acl: None,
             retry: Arc::new(ExponentialBackoff::new(RETRY_BASE).capped(RETRY_CAP)),
             read_only: false,
             new_session_on_loss: false,
@@ -140,7 +140,7 @@ impl ClientBuilder {
 
     /// Which ACL created znodes get where the call names none. Open to all.
     pub fn acl_provider(mut self, provider: impl AclProvider + 'static) -> Self {
-        self.acl = Arc::new(provider);
+        self.acl = Some(Arc::new(provider));
         self
     }
 
@@ -324,6 +324,7 @@ impl ClientBuilder {
             janitor,
             retry: self.retry,
             acl: self.acl,
+            open_acl: OpenAcl.acl_for("").into(),
             operation_timeout: self.operation_timeout,
             is_closed: AtomicBool::new(false),
         };

@@ -155,7 +155,7 @@ impl Operation {
                 "failed"
             );
         }
-        metrics::operation_ended(self.op, error, self.started.elapsed());
+        metrics::operation_ended(self.op, error, self.started);
     }
 
     /// Waits for an answer, until the deadline.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use quorate_proto::SessionId;
+use quorate_proto::{Acl, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -63,9 +63,22 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) janitor: Arc<Janitor>,
     pub(crate) retry: Arc<dyn RetryPolicy>,
-    pub(crate) acl: Arc<dyn AclProvider>,
+    /// `None`: open to all.
+    pub(crate) acl: Option<Arc<dyn AclProvider>>,
+    /// What that is, made once.
+    pub(crate) open_acl: Arc<[Acl]>,
     pub(crate) operation_timeout: Option<Duration>,
     pub(crate) is_closed: AtomicBool,
+}
+
+impl Inner {
+    /// The ACL of a znode that is created without one of its own.
+    pub(crate) fn acl_for(&self, path: &str) -> Arc<[Acl]> {
+        match &self.acl {
+            Some(provider) => provider.acl_for(path).into(),
+            None => Arc::clone(&self.open_acl),
+        }
+    }
 }
 
 /// The last handle is gone: the server is told, so that what the session owned is free at once.

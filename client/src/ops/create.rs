@@ -221,8 +221,10 @@ impl Create {
         if full == path::ROOT {
             return Err(bad("the root always exists"));
         }
-        let acl =
-            acl.unwrap_or_else(|| operation.client.inner.acl.acl_for(operation.path.as_str()));
+        let acl = match acl {
+            Some(acl) => acl.into(),
+            None => operation.client.inner.acl_for(operation.path.as_str()),
+        };
         let generation = (kind.is_ephemeral || operation.is_pinned).then_some(operation.generation);
         let protected = protection.map(|protection| {
             let (parent, name) = path::split(&full).unwrap_or((path::ROOT, ""));
@@ -272,7 +274,7 @@ struct Creation {
     wire: WireKind,
     /// The server's path, without the number.
     full: String,
-    acl: Vec<Acl>,
+    acl: Arc<[Acl]>,
     parents: Option<Parents>,
     protected: Option<Protected>,
     is_idempotent: bool,

@@ -1,5 +1,6 @@
 //! multi: several writes, all or none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -244,7 +245,7 @@ struct Ready {
     /// The server's path.
     full: String,
     wire: WireKind,
-    acl: Vec<Acl>,
+    acl: Arc<[Acl]>,
 }
 
 impl Ready {
@@ -261,10 +262,10 @@ impl Ready {
         }
     }
 
-    fn parts(operation: &Operation, op: &Op) -> Result<(String, WireKind, Vec<Acl>)> {
+    fn parts(operation: &Operation, op: &Op) -> Result<(String, WireKind, Arc<[Acl]>)> {
         let Op::Create(create) = op else {
             let full = full_path(operation, op.path(), Kind::default())?;
-            return Ok((full, WireKind::PERSISTENT, Vec::new()));
+            return Ok((full, WireKind::PERSISTENT, Vec::new().into()));
         };
         let bad = |text: &str| {
             Error::bad_argument(Reason::Option(text.to_owned()), operation.context(""))
@@ -275,8 +276,8 @@ impl Ready {
             return Err(bad("the root always exists"));
         }
         let acl = match &create.acl {
-            Some(acl) => acl.clone(),
-            None => operation.client.inner.acl.acl_for(create.path.as_str()),
+            Some(acl) => acl.as_slice().into(),
+            None => operation.client.inner.acl_for(create.path.as_str()),
         };
         Ok((full, wire, acl))
     }

@@ -6,12 +6,15 @@
 //! Invariant: what has arrived is read before time is judged.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::{Either, pending};
+use futures::poll;
 use quorate_proto::{Xid, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
@@ -207,6 +210,13 @@ impl Driver {
             if wire.input.capacity() - wire.input.len() < READ_LEFT_MIN {
                 wire.input.reserve(READ_CHUNK);
             }
+            // Nearly always there is room, and one round less until there is an answer to wait for.
+            if !wire.out.is_empty()
+                && let Poll::Ready(written) = poll!(pin!(writer.write_buf(&mut wire.out)))
+                && let Some(end) = not_written(written)
+            {
+                return end;
+            }
             // What TLS keeps back is flushed by the next read. Waiting for that here would end only
             // when a server reads.
             let moved = async {
@@ -224,13 +234,8 @@ impl Driver {
                         return End::Disconnected("the server closed the connection".to_owned());
                     }
                     Moved::In(Ok(_)) => if let Some(end) = self.take_in(wire) { return end },
-                    Moved::Out(Ok(0)) => {
-                        return End::Disconnected("nothing can be written".to_owned());
-                    }
-                    Moved::Out(Ok(_)) => {}
-                    Moved::In(Err(error)) | Moved::Out(Err(error)) => {
-                        return End::Disconnected(error.to_string());
-                    }
+                    Moved::In(Err(error)) => return End::Disconnected(error.to_string()),
+                    Moved::Out(written) => if let Some(end) = not_written(written) { return end },
                 },
                 () = shared.wake.notified() => {
                     let new_servers = shared.new_servers.lock().take();
@@ -249,5 +254,14 @@ impl Driver {
                 () = &mut alarm => {}
             }
         }
+    }
+}
+
+/// How a write ends the connection, if it does.
+fn not_written(written: std::io::Result<usize>) -> Option<End> {
+    match written {
+        Ok(0) => Some(End::Disconnected("nothing can be written".to_owned())),
+        Ok(_) => None,
+        Err(error) => Some(End::Disconnected(error.to_string())),
     }
 }
