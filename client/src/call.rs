@@ -363,7 +363,8 @@ pub(crate) async fn attempts(
             return (Err(error), in_doubt);
         }
         in_doubt |= error.outcome() == Outcome::Unknown;
-        if let Err(error) = retries.pause(operation, error).await {
+        // Rare, and so in a box: room for it would be made for every call.
+        if let Err(error) = Box::pin(retries.pause(operation, error)).await {
             return (Err(error), in_doubt);
         }
         attempt = again(operation);

@@ -306,6 +306,7 @@ impl Creation {
         result
     }
 
+    // What is rare lies in boxes of its own: room for all of it would be made for every create.
     async fn attempts(&self, first: Result<Answer>) -> Result<Created> {
         let mut attempt = first;
         let mut retries = Retries::default();
@@ -318,7 +319,7 @@ impl Creation {
                         return match (self.created(response), &self.protected) {
                             // Its name tells what the answer did not.
                             (Err(unreadable), Some(protected)) => {
-                                match self.find(protected, &mut retries).await {
+                                match Box::pin(self.find(protected, &mut retries)).await {
                                     Ok(Some(found)) => Ok(self.found(found)),
                                     Ok(None) | Err(_) => Err(unreadable),
                                 }
@@ -335,10 +336,12 @@ impl Creation {
                     // The first time is the usual way; later somebody deletes what we make.
                     if parents_made {
                         let still = |error| self.operation.still_in_doubt(error, in_doubt);
-                        retries.pause(&self.operation, error).await.map_err(still)?;
+                        Box::pin(retries.pause(&self.operation, error))
+                            .await
+                            .map_err(still)?;
                     }
                     parents_made = true;
-                    attempt = match self.make_parents(parents).await {
+                    attempt = match Box::pin(self.make_parents(parents)).await {
                         // The same, and judged by the create again.
                         Err(error) if error.is_no_node() => Err(error),
                         Err(error) => return Err(self.operation.still_in_doubt(error, in_doubt)),
@@ -347,7 +350,7 @@ impl Creation {
                     continue;
                 }
                 (Some(ErrorCode::NodeExists), _) if in_doubt && self.is_idempotent => {
-                    return self.assume_mine_if_equal(error).await;
+                    return Box::pin(self.assume_mine_if_equal(error)).await;
                 }
                 _ => {}
             }
@@ -359,9 +362,11 @@ impl Creation {
             }
             in_doubt |= is_unknown;
             let still = |error| self.operation.still_in_doubt(error, in_doubt);
-            retries.pause(&self.operation, error).await.map_err(still)?;
+            Box::pin(retries.pause(&self.operation, error))
+                .await
+                .map_err(still)?;
             if in_doubt && let Some(protected) = &self.protected {
-                match self.find(protected, &mut retries).await? {
+                match Box::pin(self.find(protected, &mut retries)).await? {
                     Some(found) => return Ok(self.found(found)),
                     None => in_doubt = false,
                 }
