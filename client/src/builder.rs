@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{AclProvider, AuthProvider, Credential, OpenAcl, StaticAuth};
@@ -39,7 +39,7 @@ pub struct ClientBuilder {
     credentials: Vec<Credential>,
     auth: Option<Arc<dyn AuthProvider>>,
     sasl: Option<SaslLogin>,
-    acl: Arc<dyn AclProvider>,
+    acl: Option<Arc<dyn AclProvider>>,
     retry: Arc<dyn RetryPolicy>,
     read_only: bool,
     new_session_on_loss: bool,
@@ -65,7 +65,7 @@ impl ClientBuilder {
             credentials: Vec::new(),
             auth: None,
             sasl: None,
-            acl: Arc::new(OpenAcl),
+            acl: None,
             retry: Arc::new(ExponentialBackoff::new(RETRY_BASE).capped(RETRY_CAP)),
             read_only: false,
             new_session_on_loss: false,
@@ -95,6 +95,10 @@ impl ClientBuilder {
 
     /// How long one call may take, waiting for a connection and repetitions included. 30 s;
     /// `None` for as long as the session lives.
+    ///
+    /// A server that answers pings and nothing else keeps the session, so that without a limit a
+    /// call waits for it. A connection on which the next answer is one that nobody waits for any
+    /// more, and has been due for a whole session timeout, is left for another.
     pub fn operation_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.operation_timeout = timeout.into();
         self
@@ -136,7 +140,7 @@ impl ClientBuilder {
 
     /// Which ACL created znodes get where the call names none. Open to all.
     pub fn acl_provider(mut self, provider: impl AclProvider + 'static) -> Self {
-        self.acl = Arc::new(provider);
+        self.acl = Some(Arc::new(provider));
         self
     }
 
@@ -223,7 +227,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::BadArgument`] for a connect string, a chroot or TLS files that cannot be used;
-    /// [`Error::DidNotHappen`] if no server answered in time, saying what the last one did;
+    /// [`Error::DidNotHappen`] if no server answered in time, saying what the last one did, and at
+    /// once if every server was tried and none passes for trusted ([`Reason::Tls`]);
     /// [`Error::SessionGone`] if a resumed session is over, or the credentials were refused.
     ///
     /// # Cancel safety
@@ -231,14 +236,23 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client> {
         let limit = self.connect_timeout;
         let client = self.start()?;
-        match timeout(limit, client.connected()).await {
-            Ok(Ok(())) => Ok(client),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
+        let started = Instant::now();
+        let mut status = client.status();
+        let untrusted = status.wait_for(|status| matches!(status.reason, Some(Reason::Tls(_))));
+        let connected = async {
+            tokio::select! {
+                connected = client.connected() => Some(connected),
+                _ = untrusted => None,
+            }
+        };
+        match timeout(limit, connected).await {
+            Ok(Some(Ok(()))) => Ok(client),
+            Ok(Some(Err(error))) => Err(error),
+            Ok(None) | Err(_) => {
                 let reason = client.why_not_connected();
                 let context = Context {
                     op: "connect",
-                    elapsed: limit,
+                    elapsed: started.elapsed(),
                     ..Context::default()
                 };
                 Err(Error::did_not_happen(reason, context))
@@ -264,7 +278,7 @@ impl ClientBuilder {
             .map_err(|error| bad(Reason::Option(error.to_string())))?;
         let root = match &parsed.chroot {
             Some(chroot) => Root::default()
-                .join(chroot)
+                .join(&chroot.into())
                 .map_err(|error| bad(Reason::Path(error)))?,
             None => Root::default(),
         };
@@ -310,6 +324,7 @@ impl ClientBuilder {
             janitor,
             retry: self.retry,
             acl: self.acl,
+            open_acl: OpenAcl.acl_for("").into(),
             operation_timeout: self.operation_timeout,
             is_closed: AtomicBool::new(false),
         };

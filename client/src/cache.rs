@@ -31,6 +31,7 @@ use self::store::Store;
 use self::work::Parts;
 use crate::client::Client;
 use crate::error::{Context, Error, Reason, Result};
+use crate::path::PathArg;
 
 pub use self::store::{CacheEvent, CacheSnapshot, CachedNode};
 
@@ -47,30 +48,35 @@ impl Client {
     /// Describes a cache of one znode. It need not exist.
     ///
     /// Source: Curator `CuratorCache` with `SINGLE_NODE_CACHE`, `NodeCache`; kazoo `DataWatch`.
-    pub fn node_cache(&self, path: &str) -> CacheBuilder<NodeCache> {
+    pub fn node_cache(&self, path: impl Into<PathArg>) -> CacheBuilder<NodeCache> {
         CacheBuilder::new(self, path, Scope::Node)
     }
 
     /// Describes a cache of a znode and its children.
     ///
     /// Source: Curator `PathChildrenCache`; kazoo `ChildrenWatch`.
-    pub fn children_cache(&self, path: &str) -> CacheBuilder<ChildrenCache> {
+    pub fn children_cache(&self, path: impl Into<PathArg>) -> CacheBuilder<ChildrenCache> {
         CacheBuilder::new(self, path, Scope::Children)
     }
 
     /// Describes a cache of a znode and everything below it.
     ///
-    /// ```no_run
+    /// ```
     /// use futures::StreamExt;
-    /// use quorate_client::{CacheEvent, Client};
+    /// use quorate_client::CacheEvent;
     ///
-    /// # async fn example(client: Client) -> quorate_client::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # client.create("/services/a", "").parents().await?;
     /// let cache = client.tree_cache("/services").max_bytes(16 << 20).start()?;
     /// cache.synced().await?;
     /// for (path, node) in cache.snapshot().iter() {
     ///     println!("{path}: version {}", node.stat.version);
     /// }
     /// let mut events = cache.events();
+    /// # client.create("/services/b", "").await?;
     /// while let Some(event) = events.next().await {
     ///     match event {
     ///         CacheEvent::Created { path, .. } => println!("{path} came"),
@@ -78,13 +84,14 @@ impl Client {
     ///         CacheEvent::Stale => println!("out of contact"),
     ///         _ => {}
     ///     }
+    /// #     break;
     /// }
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// Source: Curator `CuratorCache`, `TreeCache`; kazoo `TreeCache`.
-    pub fn tree_cache(&self, path: &str) -> CacheBuilder<TreeCache> {
+    pub fn tree_cache(&self, path: impl Into<PathArg>) -> CacheBuilder<TreeCache> {
         CacheBuilder::new(self, path, Scope::Tree)
     }
 }
@@ -149,16 +156,18 @@ impl Options {
 #[must_use = "a builder does nothing until `start`"]
 pub struct CacheBuilder<C> {
     client: Client,
+    path: PathArg,
     options: Options,
     _cache: PhantomData<fn() -> C>,
 }
 
 impl<C: From<Cache>> CacheBuilder<C> {
-    fn new(client: &Client, path: &str, scope: Scope) -> CacheBuilder<C> {
+    fn new(client: &Client, path: impl Into<PathArg>, scope: Scope) -> CacheBuilder<C> {
+        let path = path.into();
         CacheBuilder {
             client: client.clone(),
             options: Options {
-                root: path.into(),
+                root: Arc::clone(path.text()),
                 scope,
                 names_only: false,
                 filter: None,
@@ -167,6 +176,7 @@ impl<C: From<Cache>> CacheBuilder<C> {
                 one_shot_only: false,
                 forget_gaps: false,
             },
+            path,
             _cache: PhantomData,
         }
     }
@@ -220,12 +230,15 @@ impl<C: From<Cache>> CacheBuilder<C> {
     /// [`Cache::synced`] and [`Cache::events`].
     pub fn start(self) -> Result<C> {
         let CacheBuilder {
-            client, options, ..
+            client,
+            path,
+            options,
+            ..
         } = self;
-        path::validate(&options.root).map_err(|error| {
+        path.check().map_err(|error| {
             let context = Context {
                 op: "cache",
-                path: options.root.to_string(),
+                path: path.to_string(),
                 ..Context::default()
             };
             Error::bad_argument(Reason::Path(error), context)

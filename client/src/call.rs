@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::client::Client;
 use crate::error::{Context, Error, Outcome, Reason, Result};
 use crate::metrics;
+use crate::path::PathArg;
 use crate::retry::RetryRun;
 use crate::session::{Answer, Arm, Failure, Orphan, Response, Submission};
 
@@ -71,7 +72,7 @@ pub(crate) struct Operation {
     pub(crate) client: Client,
     pub(crate) op: &'static str,
     /// As the caller gave it.
-    pub(crate) path: String,
+    pub(crate) path: PathArg,
     pub(crate) repeat: Repeat,
     pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -82,12 +83,17 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    pub(crate) fn new(client: &Client, op: &'static str, path: &str, repeat: Repeat) -> Operation {
+    pub(crate) fn new(
+        client: &Client,
+        op: &'static str,
+        path: impl Into<PathArg>,
+        repeat: Repeat,
+    ) -> Operation {
         let started = Instant::now();
         Operation {
             client: client.clone(),
             op,
-            path: path.to_owned(),
+            path: path.into(),
             repeat,
             started,
             // A time without end is no limit.
@@ -108,7 +114,7 @@ impl Operation {
     pub(crate) fn context(&self, server: &str) -> Context {
         Context {
             op: self.op,
-            path: self.path.clone(),
+            path: self.path.to_string(),
             server: server.to_owned(),
             elapsed: self.started.elapsed(),
             failed_op: None,
@@ -149,7 +155,7 @@ impl Operation {
                 "failed"
             );
         }
-        metrics::operation_ended(self.op, error, self.started.elapsed());
+        metrics::operation_ended(self.op, error, self.started);
     }
 
     /// Waits for an answer, until the deadline.
@@ -357,7 +363,8 @@ pub(crate) async fn attempts(
             return (Err(error), in_doubt);
         }
         in_doubt |= error.outcome() == Outcome::Unknown;
-        if let Err(error) = retries.pause(operation, error).await {
+        // Rare, and so in a box: room for it would be made for every call.
+        if let Err(error) = Box::pin(retries.pause(operation, error)).await {
             return (Err(error), in_doubt);
         }
         attempt = again(operation);

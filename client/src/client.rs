@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use quorate_proto::SessionId;
+use quorate_proto::{Acl, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,7 @@ use crate::builder::ClientBuilder;
 use crate::error::{Context, Error, Outcome, Reason, Result};
 use crate::hosts::ConnectString;
 use crate::janitor::Janitor;
+use crate::path::PathArg;
 use crate::retry::RetryPolicy;
 use crate::root::Root;
 use crate::session::{Session, SessionInfo, SessionState, Status};
@@ -27,12 +28,17 @@ use crate::session::{Session, SessionInfo, SessionState, Status};
 /// shut down all calls fail with [`Reason::RuntimeGone`] and nothing is said to the server: the
 /// session ends by its timeout. Close clients before their runtime.
 ///
-/// ```no_run
+/// ```
 /// use std::time::Duration;
 /// use quorate_client::Client;
 ///
-/// # async fn example() -> quorate_client::Result<()> {
-/// let client = Client::builder("zk1:2181,zk2:2181,zk3:2181/app")
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> quorate_client::Result<()> {
+/// # let server = quorate_server::testing::TestServer::start().await;
+/// # quorate_client::Client::connect(server.connect_string()).await?.create("/app", "").await?;
+/// let servers = "zk1:2181,zk2:2181,zk3:2181/app";
+/// # let servers = server.connect_string() + "/app";
+/// let client = Client::builder(servers)
 ///     .session_timeout(Duration::from_secs(10))
 ///     .connect()
 ///     .await?;
@@ -57,9 +63,22 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) janitor: Arc<Janitor>,
     pub(crate) retry: Arc<dyn RetryPolicy>,
-    pub(crate) acl: Arc<dyn AclProvider>,
+    /// `None`: open to all.
+    pub(crate) acl: Option<Arc<dyn AclProvider>>,
+    /// What that is, made once.
+    pub(crate) open_acl: Arc<[Acl]>,
     pub(crate) operation_timeout: Option<Duration>,
     pub(crate) is_closed: AtomicBool,
+}
+
+impl Inner {
+    /// The ACL of a znode that is created without one of its own.
+    pub(crate) fn acl_for(&self, path: &str) -> Arc<[Acl]> {
+        match &self.acl {
+            Some(provider) => provider.acl_for(path).into(),
+            None => Arc::clone(&self.open_acl),
+        }
+    }
 }
 
 /// The last handle is gone: the server is told, so that what the session owned is free at once.
@@ -110,11 +129,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::BadArgument`] for a path that breaks the rules.
-    pub fn chroot(&self, path: &str) -> Result<Client> {
-        let root = self.root.join(path).map_err(|error| {
+    pub fn chroot(&self, path: impl Into<PathArg>) -> Result<Client> {
+        let path = path.into();
+        let root = self.root.join(&path).map_err(|error| {
             let context = Context {
                 op: "chroot",
-                path: path.to_owned(),
+                path: path.to_string(),
                 ..Context::default()
             };
             Error::bad_argument(Reason::Path(error), context)

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::client::{Client, Inner};
 use crate::error::{Context, Error, Outcome, Reason, Result};
+use crate::path::PathArg;
 use crate::root::Root;
 use crate::session::{SessionState, Status};
 use crate::watch::Watch;
@@ -35,10 +36,10 @@ impl Client {
     /// Source: Curator `PersistentNode`; kazoo has recipes only.
     ///
     /// [`new_session_on_loss`]: crate::ClientBuilder::new_session_on_loss
-    pub fn declare(&self, path: &str, data: impl Into<Bytes>) -> Declare {
+    pub fn declare(&self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> Declare {
         Declare {
             client: self.clone(),
-            path: path.to_owned(),
+            path: path.into(),
             data: data.into(),
             is_ephemeral: true,
         }
@@ -50,7 +51,7 @@ impl Client {
 #[must_use = "nothing is declared before `start`"]
 pub struct Declare {
     client: Client,
-    path: String,
+    path: PathArg,
     data: Bytes,
     is_ephemeral: bool,
 }
@@ -79,7 +80,7 @@ pub struct Declared {
     /// The data that is wished for; closed, nothing is.
     wish: watch::Sender<Bytes>,
     state: watch::Receiver<Declaration>,
-    path: String,
+    path: PathArg,
 }
 
 impl Declare {
@@ -107,8 +108,8 @@ impl Declare {
             data,
             is_ephemeral,
         } = self;
-        quorate_proto::path::validate(&path)
-            .map_err(|error| Error::bad_argument(Reason::Path(error), context(&path)))?;
+        path.check()
+            .map_err(|error| Error::bad_argument(Reason::Path(error), context(path.as_str())))?;
         let (wish, wished) = watch::channel(data);
         let (tell, state) = watch::channel(Declaration::Pending(None));
         let keeper = Keeper {
@@ -129,7 +130,7 @@ impl Declared {
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.path.as_str()
     }
 
     /// Declares other data. It is written as soon as that is possible; of several updates in the
@@ -159,7 +160,7 @@ impl Declared {
             _ => Err(Error::SessionGone {
                 reason: Reason::Closed,
                 outcome: Outcome::Unknown,
-                context: Box::new(context(&self.path)),
+                context: Box::new(context(self.path.as_str())),
             }),
         }
     }
@@ -184,7 +185,7 @@ struct Keeper {
     inner: Weak<Inner>,
     root: Root,
     status: watch::Receiver<Status>,
-    path: String,
+    path: PathArg,
     is_ephemeral: bool,
     wished: watch::Receiver<Bytes>,
     tell: watch::Sender<Declaration>,

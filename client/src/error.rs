@@ -113,6 +113,10 @@ pub enum Reason {
     /// No server could be reached in time.
     #[error("no server could be reached ({0})")]
     NoServer(String),
+    /// Each of the servers failed to prove itself, or took us for a stranger: the certificates or
+    /// the authorities have to change first.
+    #[error("no server can be trusted, or none trusts us ({0})")]
+    Tls(String),
     /// The time given for the operation passed.
     #[error("no answer in time")]
     TimedOut,

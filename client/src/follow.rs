@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::codec::Codec;
 use crate::error::{Context, Error, Reason, Result};
 use crate::ops::{Node, Versioned};
+use crate::path::PathArg;
 use crate::watch::Watch;
 
 pub(crate) use endure::{Pauses, may_pass};
@@ -39,17 +40,21 @@ impl Client {
     /// never yields a state older than the one before, by `mzxid`. Changes of nothing but the
     /// ACL or the children are not told.
     ///
-    /// ```no_run
+    /// ```
     /// use futures::StreamExt;
-    /// use quorate_client::Client;
     ///
-    /// # async fn example(client: Client) -> quorate_client::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # client.create("/motd", "hello").await?;
     /// let mut motd = client.follow("/motd");
     /// while let Some(node) = motd.next().await {
     ///     match node? {
     ///         Some(node) => println!("version {}: {:?}", node.stat.version, node.data),
     ///         None => println!("there is none"),
     ///     }
+    /// #     break;
     /// }
     /// # Ok(())
     /// # }
@@ -63,7 +68,7 @@ impl Client {
     /// `next()` may be dropped at any time. The dropped stream takes its watch off.
     ///
     /// Source: Curator `NodeCache`, `CuratorCache` with `SINGLE_NODE_CACHE`; kazoo `DataWatch`.
-    pub fn follow(&self, path: &str) -> Follow {
+    pub fn follow(&self, path: impl Into<PathArg>) -> Follow {
         Follow(states(self, path, look_at_node, |node: &Node| {
             node.stat.mzxid
         }))
@@ -73,11 +78,14 @@ impl Client {
     ///
     /// Data that is no such value is an error item, and the stream goes on behind it.
     ///
-    /// ```no_run
+    /// ```
     /// use futures::StreamExt;
-    /// use quorate_client::Client;
     ///
-    /// # async fn example(client: Client) {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # client.create("/greeting", "hello").await?;
     /// let mut greeting = client.value::<String>("/greeting");
     /// while let Some(update) = greeting.next().await {
     ///     match update {
@@ -85,7 +93,9 @@ impl Client {
     ///         Ok(None) => println!("removed, keeping the last one"),
     ///         Err(error) => eprintln!("ignored: {error}"),
     ///     }
+    /// #     break;
     /// }
+    /// # Ok(())
     /// # }
     /// ```
     ///
@@ -96,10 +106,11 @@ impl Client {
     /// As [`follow`](Client::follow).
     ///
     /// Source: Curator `CachedModeledFramework`; kazoo `DataWatch`.
-    pub fn value<T: Codec>(&self, path: &str) -> FollowValue<T> {
+    pub fn value<T: Codec>(&self, path: impl Into<PathArg>) -> FollowValue<T> {
+        let path = path.into();
         FollowValue {
-            nodes: self.follow(path),
-            path: path.to_owned(),
+            nodes: self.follow(&path),
+            path,
             _value: PhantomData,
         }
     }
@@ -110,15 +121,19 @@ impl Client {
     /// Latest wins, and the stream goes on, as with [`follow`](Client::follow). It never yields
     /// children older than those before, by `pzxid`.
     ///
-    /// ```no_run
+    /// ```
     /// use futures::StreamExt;
-    /// use quorate_client::Client;
     ///
-    /// # async fn example(client: Client) -> quorate_client::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # client.create("/workers/a", "").parents().await?;
     /// let mut workers = client.follow_children("/workers");
     /// while let Some(children) = workers.next().await {
     ///     let names = children?.map(|children| children.names).unwrap_or_default();
     ///     println!("{} workers: {names:?}", names.len());
+    /// #     break;
     /// }
     /// # Ok(())
     /// # }
@@ -132,7 +147,7 @@ impl Client {
     ///
     /// Source: Curator `PathChildrenCache` without data; kazoo `ChildrenWatch`, which ends when
     /// the znode is deleted, where this goes on.
-    pub fn follow_children(&self, path: &str) -> FollowChildren {
+    pub fn follow_children(&self, path: impl Into<PathArg>) -> FollowChildren {
         FollowChildren(states(
             self,
             path,
@@ -160,7 +175,7 @@ pub struct Follow(BoxStream<'static, Result<Option<Node>>>);
 #[must_use = "a stream does nothing until it is polled"]
 pub struct FollowValue<T> {
     nodes: Follow,
-    path: String,
+    path: PathArg,
     _value: PhantomData<fn() -> T>,
 }
 
@@ -209,7 +224,7 @@ impl<T> FollowValue<T> {
         };
         let context = Context {
             op: "getData",
-            path: self.path.clone(),
+            path: self.path.to_string(),
             ..Context::default()
         };
         Error::happened(Reason::Codec(text), context)
@@ -235,17 +250,17 @@ impl fmt::Debug for FollowChildren {
 }
 
 /// Reads a state, and arms the watch of the next.
-type Look<T> = fn(Client, String) -> BoxFuture<'static, Result<(Option<T>, Watch)>>;
+type Look<T> = fn(Client, PathArg) -> BoxFuture<'static, Result<(Option<T>, Watch)>>;
 
 fn states<T: Send + 'static>(
     client: &Client,
-    path: &str,
+    path: impl Into<PathArg>,
     look: Look<T>,
     mark: fn(&T) -> i64,
 ) -> BoxStream<'static, Result<Option<T>>> {
     let follower = Follower {
         client: client.clone(),
-        path: path.to_owned(),
+        path: path.into(),
         look,
         mark,
         watch: None,
@@ -262,7 +277,7 @@ fn states<T: Send + 'static>(
 
 struct Follower<T> {
     client: Client,
-    path: String,
+    path: PathArg,
     look: Look<T>,
     /// The zxid by which states are ordered.
     mark: fn(&T) -> i64,
@@ -347,16 +362,19 @@ impl<T> Follower<T> {
     }
 }
 
-fn look_at_node(client: Client, path: String) -> BoxFuture<'static, Result<(Option<Node>, Watch)>> {
-    Box::pin(async move { look(&client, &path, || client.get(&path).watch()).await })
+fn look_at_node(
+    client: Client,
+    path: PathArg,
+) -> BoxFuture<'static, Result<(Option<Node>, Watch)>> {
+    Box::pin(async move { look(&client, path.as_str(), || client.get(&path).watch()).await })
 }
 
 fn look_at_children(
     client: Client,
-    path: String,
+    path: PathArg,
 ) -> BoxFuture<'static, Result<(Option<Children>, Watch)>> {
     Box::pin(async move {
-        look(&client, &path, || async {
+        look(&client, path.as_str(), || async {
             let (mut names, stat, watch) = client.children(&path).watch().await?;
             names.sort_unstable();
             Ok((Children { names, stat }, watch))

@@ -7,7 +7,9 @@
 //! Invariants: a job ends when it is done, when there is nothing to do (no such znode), when the
 //! session that it belongs to is over, or with the client. Nothing is spawned when a future is
 //! dropped: the drop only queues a job and wakes the task. The queue holds [`JOBS_MAX`] jobs and
-//! says so in the log when it must refuse one. A close waits for all jobs, and for the answers
+//! says so in the log when it must refuse one. What a session was asked that was given up here may
+//! take effect for as long as a server keeps that session: until then nothing that was not found is
+//! taken for never made. A close waits for all jobs, and for the answers
 //! that could still bring one, but no longer than half of the close timeout.
 
 use std::collections::VecDeque;
@@ -53,6 +55,8 @@ pub(crate) enum Job {
     /// Find what was created under this protection, and delete it.
     Undo {
         protected: Protected,
+        /// The session in which it was created, or may be yet.
+        created_in: u64,
         /// As above: an ephemeral goes with its session anyway.
         generation: Option<u64>,
     },
@@ -188,13 +192,20 @@ impl Janitor {
         let mut pauses = ExponentialBackoff::new(PAUSE_BASE)
             .capped(PAUSE_CAP)
             .start();
-        while let Progress::Again = self.attempt(&job).await {
-            let pause = pauses.next_delay(Duration::ZERO).unwrap_or(PAUSE_CAP);
-            sleep(pause).await;
+        loop {
+            match self.attempt(&job).await {
+                Progress::Done => return,
+                Progress::Again => {
+                    let pause = pauses.next_delay(Duration::ZERO).unwrap_or(PAUSE_CAP);
+                    sleep(pause).await;
+                }
+                Progress::AgainAt(at) => sleep_until(at).await,
+            }
         }
     }
 
     async fn attempt(&self, job: &Job) -> Progress {
+        let started = Instant::now();
         let result = match job {
             Job::Delete {
                 path,
@@ -208,10 +219,14 @@ impl Janitor {
             },
             Job::Undo {
                 protected,
+                created_in,
                 generation,
             } => match protected.find(&self.session, *generation).await {
                 Ok(Some(found)) => self.delete(&found.path, Version::ANY, *generation).await,
-                Ok(None) => Ok(()),
+                Ok(None) => match self.session.may_live_until(*created_in) {
+                    Some(until) if started < until => return Progress::AgainAt(until),
+                    _ => Ok(()),
+                },
                 Err(error) => Err(error),
             },
         };
@@ -324,7 +339,10 @@ impl Drop for Expected {
 
 enum Progress {
     Done,
+    /// After a pause.
     Again,
+    /// Not before then.
+    AgainAt(Instant),
 }
 
 /// Codes that say nothing about the request, or that pass.

@@ -4,12 +4,17 @@
 //! guesses: an operation ends as *done*, as *did not happen* or as *unknown*, a watch says where it
 //! may have missed something, and a session says until when it can be relied upon.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //! use quorate_client::Client;
 //!
-//! # async fn example() -> quorate_client::Result<()> {
-//! let client = Client::builder("zk1:2181,zk2:2181,zk3:2181/app")
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> quorate_client::Result<()> {
+//! # let server = quorate_server::testing::TestServer::start().await;
+//! # quorate_client::Client::connect(server.connect_string()).await?.create("/app", "").await?;
+//! let servers = "zk1:2181,zk2:2181,zk3:2181/app";
+//! # let servers = server.connect_string() + "/app";
+//! let client = Client::builder(servers)
 //!     .session_timeout(Duration::from_secs(10))
 //!     .digest("svc", "s3cret")
 //!     .connect()
@@ -40,6 +45,9 @@
 //! Dropping a call whose request has not left withdraws it. Dropped later, a write may still take
 //! effect; what a watch or a protected create would have left behind is taken back.
 //!
+//! Paths are text, checked when a call is sent, or a [`ZnodePath`], checked once and taken by every
+//! call as it is.
+//!
 //! # Did it happen?
 //!
 //! [`Error`] has a variant for each answer, and [`Error::outcome`] names it:
@@ -60,16 +68,23 @@
 //!
 //! # Watches
 //!
-//! ```no_run
+//! ```
 //! use futures::StreamExt;
-//! # use quorate_client::{Client, Notice};
-//! # async fn example(client: Client) -> quorate_client::Result<()> {
+//! # use quorate_client::Notice;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> quorate_client::Result<()> {
+//! # let server = quorate_server::testing::TestServer::start().await;
+//! # let client = quorate_client::Client::connect(server.connect_string()).await?;
+//! # client.create("/config", "").await?;
+//! # client.create("/jobs", "").await?;
 //! // Once: the value, and a future of its next change.
 //! let (node, changed) = client.get("/config").watch().await?;
+//! # client.set("/config", "rate=9").await?;
 //! let event = changed.await?;
 //!
 //! // For good: every change below /jobs.
 //! let mut changes = client.watch_recursive("/jobs").await?;
+//! # client.create("/jobs/first", "").await?;
 //! while let Some(notice) = changes.next().await {
 //!     match notice {
 //!         Notice::Event(event) => println!("{:?} {}", event.kind, event.path),
@@ -77,12 +92,14 @@
 //!         Notice::Lost(reason) => println!("{reason}"),
 //!         _ => {}
 //!     }
+//! #     break;
 //! }
 //!
 //! // Or simply the latest value, whatever happens in between.
 //! let mut latest = client.follow("/config");
 //! while let Some(node) = latest.next().await {
 //!     println!("{:?}", node?);
+//! #     break;
 //! }
 //! # Ok(())
 //! # }
@@ -163,6 +180,7 @@ mod hosts;
 mod janitor;
 pub mod metrics;
 mod ops;
+mod path;
 mod retry;
 mod root;
 mod sasl;
@@ -193,6 +211,8 @@ pub use ops::{
     Ephemerals, Exists, Get, GetAcl, GetChildren, Identity, Multi, MultiRead, Node, OpResult,
     ReadResult, Reconfig, SetAcl, SetData, SyncPath, TypedNode, Versioned, WhoAmI,
 };
+pub use path::{PathArg, ZnodePath};
+pub use quorate_proto::path::PathError;
 pub use quorate_proto::{
     Acl, AddWatchMode, ErrorCode, EventType, Id, Perms, SessionId, Stat, WatcherType, Zxid,
 };

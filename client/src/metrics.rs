@@ -19,21 +19,22 @@
 //! variants of [`Error`]. `reason` is `expired` (the server said so), `given_up` (no server could
 //! confirm it in time) or `other`. Gauges are sums over the clients of the process.
 
-use std::time::Duration;
+use tokio::time::Instant;
 
 use crate::error::{Error, Reason};
 
 /// An operation ended.
-pub(crate) fn operation_ended(op: &'static str, error: Option<&Error>, elapsed: Duration) {
+pub(crate) fn operation_ended(op: &'static str, error: Option<&Error>, started: Instant) {
     #[cfg(feature = "metrics")]
     {
         let outcome = error.map_or("ok", outcome);
         ::metrics::counter!("quorate_client_requests_total", "op" => op, "outcome" => outcome)
             .increment(1);
-        ::metrics::histogram!("quorate_client_request_seconds", "op" => op).record(elapsed);
+        ::metrics::histogram!("quorate_client_request_seconds", "op" => op)
+            .record(started.elapsed());
     }
     #[cfg(not(feature = "metrics"))]
-    let _ = (op, error, elapsed);
+    let _ = (op, error, started);
 }
 
 #[cfg(feature = "metrics")]
@@ -160,8 +161,8 @@ mod tests {
         let recorder = Written::default();
         let unknown = Error::unknown(Reason::TimedOut, Context::default());
         ::metrics::with_local_recorder(&recorder, || {
-            operation_ended("getData", None, Duration::ZERO);
-            operation_ended("setData", Some(&unknown), Duration::ZERO);
+            operation_ended("getData", None, Instant::now());
+            operation_ended("setData", Some(&unknown), Instant::now());
             session_lost(&Reason::SessionGivenUp(SessionId(1)));
         });
         let written = recorder.0.lock();

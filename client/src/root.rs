@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use quorate_proto::path::{self, PathError};
 
+use crate::path::PathArg;
 use crate::watch::WatchedEvent;
 
 /// A prefix without a slash at its end; empty for the server's own root.
@@ -15,8 +16,9 @@ pub(crate) struct Root(Option<Arc<str>>);
 
 impl Root {
     /// Checks `below` and hangs it below this root.
-    pub(crate) fn join(&self, below: &str) -> Result<Root, PathError> {
-        path::validate(below)?;
+    pub(crate) fn join(&self, below: &PathArg) -> Result<Root, PathError> {
+        below.check()?;
+        let below = below.as_str();
         if below == path::ROOT {
             return Ok(self.clone());
         }
@@ -39,6 +41,14 @@ impl Root {
             Some(_) if below == path::CONFIG => Cow::Borrowed(below),
             Some(prefix) if below == path::ROOT => Cow::Owned(prefix.to_string()),
             Some(prefix) => Cow::Owned(format!("{prefix}{below}")),
+        }
+    }
+
+    /// As [`full`](Root::full), without a copy where that can be.
+    pub(crate) fn full_shared(&self, below: &Arc<str>) -> Arc<str> {
+        match self.full(below) {
+            Cow::Borrowed(_) => Arc::clone(below),
+            Cow::Owned(full) => full.into(),
         }
     }
 
@@ -68,7 +78,11 @@ mod tests {
 
     #[test]
     fn paths_go_below_the_root_and_come_back() {
-        let root = Root::default().join("/app").unwrap().join("/x").unwrap();
+        let root = Root::default()
+            .join(&"/app".into())
+            .unwrap()
+            .join(&"/x".into())
+            .unwrap();
         for (below, full) in [
             ("/", "/app/x"),
             ("/a", "/app/x/a"),
@@ -84,7 +98,7 @@ mod tests {
         );
         assert_eq!(Root::default().full("/a"), "/a");
         assert_eq!(Root::default().strip("/"), "/");
-        assert_eq!(Root::default().join("/").unwrap(), Root::default());
-        assert!(Root::default().join("app").is_err());
+        assert_eq!(Root::default().join(&"/".into()).unwrap(), Root::default());
+        assert!(Root::default().join(&"app".into()).is_err());
     }
 }

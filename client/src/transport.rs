@@ -174,6 +174,24 @@ impl Connector {
     }
 }
 
+/// Whether a connection failed because one side does not trust the other's certificate: that does
+/// not pass by itself.
+pub(crate) fn is_untrusted(error: &io::Error) -> bool {
+    #[cfg(feature = "tls")]
+    {
+        let inner = error.get_ref();
+        if let Some(DialError { failures, .. }) = inner.and_then(|inner| inner.downcast_ref()) {
+            return !failures.is_empty() && failures.iter().all(|(_, error)| is_untrusted(error));
+        }
+        inner.is_some_and(|inner| tls::is_untrusted(inner))
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// No address of a server could be connected.
 #[derive(Debug)]
 pub(crate) struct DialError {

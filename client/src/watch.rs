@@ -17,6 +17,8 @@ use crate::session::Unwatch;
 
 /// Notices that wait for one slow consumer. Behind them a [`Notice::Gap`] takes the place of all.
 const NOTICES_MAX: usize = 4096;
+/// As do these bytes of paths: a path may be as long as a frame.
+const BYTES_MAX: usize = 1 << 20;
 
 /// A change that a watch saw.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -54,6 +56,8 @@ pub(crate) struct NoticeQueue(Mutex<Notices>);
 #[derive(Debug, Default)]
 struct Notices {
     waiting: VecDeque<Notice>,
+    /// Of the paths in `waiting`.
+    bytes: usize,
     waker: Option<Waker>,
     is_over: bool,
 }
@@ -68,8 +72,11 @@ impl NoticeQueue {
         match notice {
             Notice::Gap { since } => queue.collapse(since),
             // The event is one of those that the gap stands for.
-            Notice::Event(_) if queue.waiting.len() >= NOTICES_MAX => queue.collapse(seen),
-            Notice::Event(_) => queue.waiting.push_back(notice),
+            Notice::Event(_) if queue.is_full_for(&notice) => queue.collapse(seen),
+            Notice::Event(_) => {
+                queue.bytes += path_bytes(&notice);
+                queue.waiting.push_back(notice);
+            }
             Notice::Lost(_) => {
                 queue.is_over = true;
                 queue.waiting.push_back(notice);
@@ -85,7 +92,10 @@ impl NoticeQueue {
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
         let mut queue = self.0.lock();
         match queue.waiting.pop_front() {
-            Some(notice) => Poll::Ready(Some(notice)),
+            Some(notice) => {
+                queue.bytes -= path_bytes(&notice);
+                Poll::Ready(Some(notice))
+            }
             None if queue.is_over => Poll::Ready(None),
             None => {
                 queue.waker = Some(cx.waker().clone());
@@ -95,7 +105,19 @@ impl NoticeQueue {
     }
 }
 
+/// What a notice holds besides itself.
+fn path_bytes(notice: &Notice) -> usize {
+    match notice {
+        Notice::Event(event) => event.path.len(),
+        Notice::Gap { .. } | Notice::Lost(_) => 0,
+    }
+}
+
 impl Notices {
+    fn is_full_for(&self, notice: &Notice) -> bool {
+        self.waiting.len() >= NOTICES_MAX || self.bytes + path_bytes(notice) > BYTES_MAX
+    }
+
     /// Lets one gap stand for all that waits: whoever reads after it sees what the events told.
     fn collapse(&mut self, since: Zxid) {
         let since = match self.waiting.front() {
@@ -103,6 +125,7 @@ impl Notices {
             _ => since,
         };
         self.waiting.clear();
+        self.bytes = 0;
         self.waiting.push_back(Notice::Gap { since });
     }
 }
@@ -149,8 +172,8 @@ impl Future for Watch {
 ///
 /// It survives reconnects within the session; where events may have been missed it says
 /// [`Notice::Gap`]. It ends with [`Notice::Lost`]. Dropping it takes the watch off the server,
-/// unless another still needs it. At most 4096 notices wait for a slow consumer: then a gap stands
-/// for them all.
+/// unless another still needs it. At most 4096 notices wait for a slow consumer, with paths of 1 MiB
+/// in all: then a gap stands for them all.
 #[derive(Debug)]
 #[must_use = "a dropped watch is removed"]
 pub struct WatchStream {
@@ -219,6 +242,31 @@ pub(crate) mod tests {
             events += 1;
         }
         assert!(events <= NOTICES_MAX);
+    }
+
+    /// A path may be as long as a frame, and nobody who watches chose it.
+    #[test]
+    fn what_waits_for_a_slow_consumer_is_bounded_in_bytes_too() {
+        let long = |n| {
+            Notice::Event(WatchedEvent {
+                kind: EventType::NodeCreated,
+                path: "x".repeat(1 << 20),
+                zxid: Some(Zxid(n)),
+            })
+        };
+        let queue = NoticeQueue::default();
+        for n in 0..1_000 {
+            queue.push(long(n), Zxid(n));
+            let held: usize = queue.0.lock().waiting.iter().map(path_bytes).sum();
+            assert!(held <= BYTES_MAX, "{held}");
+        }
+        assert!(matches!(
+            next(&queue),
+            Poll::Ready(Some(Notice::Gap { .. }))
+        ));
+        drop(drain(&queue));
+        queue.push(event(1_001), Zxid(1_001));
+        assert_eq!(next(&queue), Poll::Ready(Some(event(1_001))));
     }
 
     #[test]

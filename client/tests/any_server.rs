@@ -253,7 +253,7 @@ async fn sequential_znodes_are_numbered_and_ephemerals_go_with_the_session() {
         assert_eq!(mine, [member.path.as_str()]);
     }
     let error = client
-        .create(&format!("{}/x", member.path), "")
+        .create(format!("{}/x", member.path), "")
         .await
         .unwrap_err();
     assert_eq!(

@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use quorate_client::{Client, Credential};
+use futures::StreamExt as _;
+use quorate_client::{Client, Credential, Notice};
 use quorate_server::config::FourLetterWords;
 use quorate_server::testing::TestServer;
 use quorate_server::testing::wire::WireClient;
@@ -218,6 +220,149 @@ async fn a_dropped_watch_is_taken_off_here_and_there() {
 }
 
 #[tokio::test]
+async fn a_dropped_lasting_watch_is_taken_off_here_and_there() {
+    let scene = start().await;
+    sweep!(scene, client => client.watch("/d"));
+    sweep!(scene, client => client.watch_recursive("/d"));
+    for is_recursive in [false, true] {
+        sweep(
+            &scene,
+            "the next notice",
+            |client| async move {
+                let mut notices = match is_recursive {
+                    true => client.watch_recursive("/d").await.unwrap(),
+                    false => client.watch("/d").await.unwrap(),
+                };
+                client.set("/d", "1").await.unwrap();
+                assert!(matches!(notices.next().await, Some(Notice::Event(_))));
+            },
+            keep,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_stream_of_states_leaves_no_watch() {
+    let scene = start().await;
+    sweep(
+        &scene,
+        "follow",
+        |client| async move {
+            let mut states = client.follow("/d");
+            states.next().await.unwrap().unwrap();
+            client.set("/d", "1").await.unwrap();
+            states.next().await.unwrap().unwrap();
+        },
+        keep,
+    )
+    .await;
+    sweep(
+        &scene,
+        "value",
+        |client| async move {
+            let mut values = client.value::<String>("/d");
+            values.next().await.unwrap().unwrap();
+            client.set("/d", "1").await.unwrap();
+            values.next().await.unwrap().unwrap();
+        },
+        keep,
+    )
+    .await;
+    sweep(
+        &scene,
+        "follow_children",
+        |client| async move {
+            let mut children = client.follow_children("/d");
+            children.next().await.unwrap().unwrap();
+            // Whoever was dropped in between has left it there: then it goes.
+            if client.create("/d/x", "").await.is_err() {
+                client.delete("/d/x").await.unwrap();
+            }
+            children.next().await.unwrap().unwrap();
+        },
+        keep,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_cache_leaves_no_watch_and_no_task() {
+    let scene = start().await;
+    for one_shot in [false, true] {
+        sweep(
+            &scene,
+            "node_cache",
+            |client| async move {
+                let cache = client.node_cache("/d").start().unwrap();
+                cache.synced().await.unwrap();
+                assert!(cache.node().is_some());
+            },
+            keep,
+        )
+        .await;
+        sweep(
+            &scene,
+            "children_cache",
+            |client| async move {
+                let builder = client.children_cache("/d");
+                let builder = match one_shot {
+                    true => builder.one_shot_watches(),
+                    false => builder,
+                };
+                let cache = builder.start().unwrap();
+                cache.synced().await.unwrap();
+                assert!(!cache.snapshot().is_empty());
+            },
+            keep,
+        )
+        .await;
+        sweep(
+            &scene,
+            "tree_cache",
+            |client| async move {
+                let builder = client.tree_cache("/d");
+                let builder = match one_shot {
+                    true => builder.one_shot_watches(),
+                    false => builder,
+                };
+                let cache = builder.start().unwrap();
+                let mut events = cache.events();
+                cache.synced().await.unwrap();
+                client.set("/d/sub/leaf", "1").await.unwrap();
+                assert!(events.next().await.is_some());
+            },
+            keep,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_declaration_leaves_no_znode_and_no_task() {
+    let scene = start().await;
+    for is_ephemeral in [true, false] {
+        sweep(
+            &scene,
+            "declare",
+            |client| async move {
+                let declare = client.declare("/d/dec-1", "");
+                let declare = match is_ephemeral {
+                    true => declare,
+                    false => declare.persistent(),
+                };
+                let declared = declare.start().unwrap();
+                declared.established().await.unwrap();
+                declared.update("1");
+                declared.withdraw().await;
+            },
+            keep,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_read_leaves_nothing() {
     let scene = start().await;
     sweep!(scene, client => client.get("/d"));
@@ -233,6 +378,9 @@ async fn a_dropped_read_leaves_nothing() {
     sweep!(scene, client => client.node::<String>("/d").get());
     sweep!(scene, client => client.node::<String>("/d").find());
     sweep!(scene, client => client.connected());
+    // Neither comes: it is waited for, and no longer.
+    sweep!(scene, client => timeout(Duration::ZERO, client.lost()));
+    sweep!(scene, client => timeout(Duration::ZERO, client.trust_lapsed()));
 }
 
 #[tokio::test]
@@ -247,7 +395,9 @@ async fn a_dropped_write_leaves_nothing_but_what_it_wrote() {
     sweep!(scene, client => client.reconfig().leaving("7"));
     sweep!(scene, client => client.add_auth(Credential::digest("bob", "x")));
     sweep!(scene, client => client.node::<String>("/d").set(&String::new()));
+    sweep!(scene, client => client.node::<String>("/d").set_version(&String::new(), -1));
     sweep!(scene, client => client.node::<String>("/d").update(|text| text));
+    sweep!(scene, client => client.node::<String>("/d").create(&String::new()));
     sweep!(scene, client => client.ensure_path("/d/sub/x/y"));
     sweep!(scene, client => client.ensure_containers("/d/sub/x/z"));
     sweep!(scene, client => client.delete_recursive("/d/sub"));
@@ -309,4 +459,72 @@ async fn a_client_that_is_dropped_with_its_calls_leaves_no_znode() {
     if timeout(PATIENCE, wait).await.is_err() {
         panic!("{:?}", left(&scene).await);
     }
+}
+
+/// What is added to the client is added to the sweep.
+#[test]
+fn every_public_function_that_waits_is_swept() {
+    let swept = include_str!("cancellation.rs");
+    let mut sources = Vec::new();
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => sources.push(std::fs::read_to_string(path).unwrap()),
+            }
+        }
+    }
+    // What a builder is, that is sent when it is awaited, or a stream.
+    let after = |text: &str, mark: &str| -> Vec<String> {
+        let names = text.split(mark).skip(1);
+        let name = |rest: &str| {
+            rest.split(|c: char| !c.is_alphanumeric())
+                .next()
+                .map(str::to_owned)
+        };
+        names.filter_map(name).collect()
+    };
+    let mut waits = vec!["Call".to_owned(), "WatchStream".to_owned()];
+    for source in &sources {
+        waits.extend(after(source, "\nsent_when_awaited!("));
+        waits.extend(after(source, "Stream for "));
+    }
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for signature in sources
+        .iter()
+        .flat_map(|source| source.split("\n    pub ").skip(1))
+    {
+        let signature = signature
+            .split_once('{')
+            .map_or(signature, |(head, _)| head);
+        let (is_async, rest) = match signature.strip_prefix("async fn ") {
+            Some(rest) => (true, rest),
+            None => match signature.strip_prefix("fn ") {
+                Some(rest) => (false, rest),
+                None => continue,
+            },
+        };
+        let name = rest
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap();
+        let result = rest.rsplit_once("-> ").map_or("", |(_, result)| result);
+        let is_waited_for = waits.iter().any(|kind| {
+            let rest = result.strip_prefix(kind.as_str());
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+        });
+        // Options of a builder give the builder back, and `send` is what awaiting it does.
+        let is_option = rest.contains("(mut self") || rest.contains("(self,") || name == "send";
+        if is_async || (is_waited_for && !is_option) {
+            count += 1;
+            if !swept.contains(&format!("{name}(")) && !swept.contains(&format!("{name}::<")) {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    assert!(count > 40, "{count} found");
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -180,7 +180,7 @@ async fn parents_are_made_on_the_way() {
     let made = made.await.unwrap();
     assert!(
         client
-            .exists(&format!("/app{}", made.path))
+            .exists(format!("/app{}", made.path))
             .await
             .unwrap()
             .is_some()

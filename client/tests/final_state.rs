@@ -356,7 +356,7 @@ async fn a_cache_that_is_full_says_so_and_fills_up_when_there_is_room() {
     client.create("/t", "").await.unwrap();
     for n in 0..8 {
         client
-            .create(&format!("/t/{n}"), vec![0; 1000])
+            .create(format!("/t/{n}"), vec![0; 1000])
             .await
             .unwrap();
     }
@@ -366,7 +366,7 @@ async fn a_cache_that_is_full_says_so_and_fills_up_when_there_is_room() {
     assert!(cache.bytes() <= 6000);
     let mut events = cache.events();
     for n in 0..8 {
-        client.set(&format!("/t/{n}"), "small").await.unwrap();
+        client.set(format!("/t/{n}"), "small").await.unwrap();
     }
     while !cache.snapshot().is_complete() {
         timeout(Duration::from_secs(20), events.next())

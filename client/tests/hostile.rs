@@ -10,9 +10,11 @@
 mod support;
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quorate_client::{Client, Error, Outcome, RetryForever, SessionState};
+use quorate_client::{Client, Error, Outcome, Reason, RetryForever, SessionState};
 use quorate_proto::request::SaslToken;
 use quorate_proto::{OpCode, Reply, Stat, Xid};
 use support::fake::{FakeServer, Peer};
@@ -212,4 +214,160 @@ async fn a_server_that_speaks_sasl_badly_is_passed_over() {
         peer.reply(request.xid, 1, 0, Some(&nonsense)).await;
     }
     assert_eq!(client.state(), SessionState::Connecting);
+}
+
+/// It is the caller's: deleted behind its back, it would be neither there nor known to be gone.
+#[tokio::test]
+async fn a_protected_create_whose_good_answer_cannot_be_read_is_found_and_not_deleted() {
+    for is_found in [true, false] {
+        let (client, _server, mut peer) = pair(30_000).await;
+        let call = client.create("/d/n", "x").protected().send();
+        let request = soon(peer.real_request()).await.unwrap();
+        let name = request.path().rsplit('/').next().unwrap().to_owned();
+        let calling = tokio::spawn(call);
+        let misshapen = Reply::Children(vec!["no".into(), "stat".into()]);
+        peer.reply(request.xid, 5, 0, Some(&misshapen)).await;
+        for (op, reply) in [
+            (OpCode::Sync, Reply::Sync(Some("/d".into()))),
+            (OpCode::GetChildren, Reply::Children(vec![(&*name).into()])),
+        ] {
+            let request = soon(peer.real_request()).await.unwrap();
+            assert!(request.is(op), "{request:?}");
+            match is_found {
+                true => peer.reply(request.xid, 5, 0, Some(&reply)).await,
+                false => peer.reply(request.xid, 5, BAD_ARGUMENTS, None).await,
+            }
+        }
+        if is_found {
+            let request = soon(peer.real_request()).await.unwrap();
+            assert!(request.is(OpCode::Exists), "{request:?}");
+            let stat = Reply::Stat(Stat::default());
+            peer.reply(request.xid, 5, 0, Some(&stat)).await;
+        }
+        match soon(calling).await.unwrap() {
+            Ok(created) => assert_eq!(created.path, format!("/d/{name}")),
+            Err(error) => {
+                assert!(!is_found, "{error}");
+                assert_eq!(error.outcome(), Outcome::Happened, "{error}");
+            }
+        }
+        let closing = tokio::spawn(client.close());
+        let request = soon(peer.real_request()).await.unwrap();
+        assert!(request.is(OpCode::CloseSession), "{request:?}");
+        peer.reply(request.xid, 9, 0, None).await;
+        soon(closing).await.unwrap().unwrap();
+    }
+}
+
+/// What waits there for ever holds up all that comes behind it.
+#[tokio::test]
+async fn a_server_that_answers_pings_alone_is_left_when_nobody_waits_for_it_any_more() {
+    let (client, server, mut peer) = pair(600).await;
+    let call = client.set("/a", "1").timeout(Duration::from_millis(100));
+    let read = client.exists("/a").send();
+    let call = call.send();
+    let serving = tokio::spawn(async move {
+        while let Some(request) = peer.request().await {
+            if request.is(OpCode::Ping) {
+                peer.reply(Xid::PING, 1, 0, None).await;
+            }
+        }
+    });
+    let error = soon(call).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert!(matches!(error.reason(), Reason::TimedOut), "{error}");
+    // The read is still waited for, and stands in front.
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(client.state(), SessionState::Connected);
+    drop(read);
+    state_is(&client, SessionState::Suspended).await;
+    let peer = soon(server.accept_session(7, 600)).await;
+    tokio::spawn(peer.serve());
+    soon(serving).await.unwrap();
+    assert_eq!(soon(client.exists("/a")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_timeout_that_no_server_means_is_refused_by_name() {
+    for absurd in [i32::MIN, -1, 0, 1, i32::MAX] {
+        let server = FakeServer::bind().await;
+        let connect = builder(&server.connect_string())
+            .connect_timeout(Duration::from_millis(400))
+            .connect();
+        let (error, _peer) = tokio::join!(connect, server.accept_session(7, absurd));
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(&server.connect_string()), "{absurd}: {text}");
+        let is_named = absurd == 0 || text.contains(&format!("{absurd} ms"));
+        assert!(is_named, "{absurd}: {text}");
+    }
+    // Nor does it end a session that lives.
+    let (client, server, peer) = pair(30_000).await;
+    drop(peer);
+    drop(soon(server.accept_session(7, -1)).await);
+    let _peer = soon(server.accept_session(7, 30_000)).await;
+    state_is(&client, SessionState::Connected).await;
+    assert_eq!(client.session_id().map(|id| id.0), Some(7));
+    // What was asked for is believed, however long it is.
+    let server = FakeServer::bind().await;
+    let connect = builder(&server.connect_string()).session_timeout(Duration::MAX);
+    let (client, _peer) = tokio::join!(connect.connect(), server.accept_session(7, i32::MAX));
+    assert!(client.is_ok());
+}
+
+/// Shown to the next server, it would make every honest one refuse us.
+#[tokio::test]
+async fn a_transaction_number_from_another_age_is_not_taken_over() {
+    let (client, server, mut peer) = pair(30_000).await;
+    let (first, second) = (client.exists("/a").send(), client.exists("/a").send());
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, 0x2_0000_0007, -101, None).await;
+    assert_eq!(soon(first).await.unwrap(), None);
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.reply(request.xid, i64::MAX, -101, None).await;
+    let mut again = soon(server.accept()).await;
+    assert_eq!(soon(again.asked()).await.last_zxid.0, 0x2_0000_0007);
+    again.welcome(7, 30_000, false).await;
+    tokio::spawn(again.serve());
+    assert_eq!(soon(second).await.unwrap(), None);
+}
+
+/// Counts warnings.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_flood_of_events_of_unknown_kinds_is_one_warning() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let _guard = tracing::subscriber::set_default(Warnings(Arc::clone(&count)));
+    let (client, _server, mut peer) = pair(30_000).await;
+    let mut unknown = event();
+    let kind = unknown.len() - 4 - 2 - 4 - 4;
+    unknown[kind..kind + 4].copy_from_slice(&77_i32.to_be_bytes());
+    let call = client.exists("/a").send();
+    let request = soon(peer.real_request()).await.unwrap();
+    peer.write(&unknown.repeat(1_000)).await;
+    peer.reply(request.xid, 1, -101, None).await;
+    assert_eq!(soon(call).await.unwrap(), None);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use quorate_client::{
     Acl, Client, CreatorAllAcl, Credential, Error, ErrorCode, Gzip, Id, Perms, ReadResult, Reason,
+    ZnodePath,
 };
 use quorate_server::testing::TestServer;
 
@@ -47,6 +48,37 @@ async fn an_acl_is_read_and_replaced_by_its_own_version() {
     assert_eq!(error.code(), Some(ErrorCode::InvalidAcl));
     let error = client.get_acl("/missing").await.unwrap_err();
     assert!(error.is_no_node());
+}
+
+#[tokio::test]
+async fn a_path_is_text_of_any_kind_or_checked_once() {
+    let (_server, client) = start().await;
+    let app: ZnodePath = "/app".parse().unwrap();
+    let job = app.join("job").unwrap();
+    client.create(&job, "1").parents().await.unwrap();
+    let text = String::from("/app/job");
+    let shared: std::sync::Arc<str> = text.as_str().into();
+    let calls = [
+        client.get(&job).send(),
+        client.get(job.clone()).send(),
+        client.get("/app/job").send(),
+        client.get(&text).send(),
+        client.get(text.clone()).send(),
+        client.get(&shared).send(),
+        client.get(&*job).send(),
+    ];
+    for call in calls {
+        assert_eq!(call.await.unwrap().text(), Ok("1"));
+    }
+    let below = client.chroot(&app).unwrap();
+    assert!(below.exists("/job").await.unwrap().is_some());
+    let results = client.multi().set(&job, "2").check(&app, 0).await.unwrap();
+    assert_eq!(results.len(), 2);
+    let names = client.children(job.parent().unwrap()).await.unwrap().0;
+    assert_eq!(names, [job.name()]);
+    client.delete_recursive(&app).await.unwrap();
+    let error = client.get(&job).await.unwrap_err();
+    assert!(error.is_no_node() && error.path() == job.as_str());
 }
 
 #[tokio::test]
@@ -178,7 +210,7 @@ async fn a_subtree_is_deleted_and_its_neighbours_stay() {
     let (_server, client) = start().await;
     client.create("/a/b/c/d", "").parents().await.unwrap();
     client.create("/ab", "").await.unwrap();
-    let calls = (0..600).map(|n| client.create(&format!("/a/b/{n}"), "").send());
+    let calls = (0..600).map(|n| client.create(format!("/a/b/{n}"), "").send());
     for created in join_all(calls.collect::<Vec<_>>()).await {
         created.unwrap();
     }

@@ -205,10 +205,10 @@ async fn a_guaranteed_delete_goes_on_when_its_call_has_failed() {
 async fn a_close_waits_for_what_is_to_be_cleaned_up() {
     let scene = start().await;
     for n in 0..100 {
-        scene.witness.create(&format!("/a/{n}"), "").await.unwrap();
+        scene.witness.create(format!("/a/{n}"), "").await.unwrap();
     }
     for n in 0..100 {
-        drop(scene.client.delete(&format!("/a/{n}")).guaranteed().send());
+        drop(scene.client.delete(format!("/a/{n}")).guaranteed().send());
     }
     scene.client.clone().close().await.unwrap();
     assert_eq!(scene.witness.children("/a").await.unwrap().0.len(), 0);

@@ -7,98 +7,47 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
     reason = "helpers of tests are tests"
 )]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use certificates::{Authority, ClientAuth, acceptor};
 use quorate_client::{Client, CreatorAllAcl, Outcome, Reason, SessionState, TlsOptions};
 use quorate_server::config::SaslUser;
 use quorate_server::testing::TestServer;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use support::fake::FakeServer;
 use support::proxy::Proxy;
 use support::{builder, soon, state_is};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// An authority that signs certificates for the test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// A certificate and its key, in PEM.
-struct Identity {
-    chain: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
+/// Ends TLS in front of a server, and asks for a client's certificate.
+async fn relay(authority: &Authority, to: SocketAddr) -> SocketAddr {
+    let own = authority.sign("127.0.0.1");
+    let acceptor = acceptor(&own, ClientAuth::SignedBy(authority));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await.unwrap();
+                if let Ok(mut client) = acceptor.accept(client).await {
+                    // An end on either side ends both.
+                    drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                }
+            });
         }
-    }
-
-    fn sign(&self, name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let key = key.serialize_pem();
-        Identity { chain, key }
-    }
-
-    /// Ends TLS in front of a server, and asks for a client's certificate.
-    async fn relay(&self, to: SocketAddr) -> SocketAddr {
-        let provider = Arc::new(ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
-        roots.add(authority).unwrap();
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-            .build()
-            .unwrap();
-        let own = self.sign("127.0.0.1");
-        let chain = CertificateDer::from_pem_slice(own.chain.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![chain], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(to).await.unwrap();
-                    if let Ok(mut client) = acceptor.accept(client).await {
-                        // An end on either side ends both.
-                        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
-                    }
-                });
-            }
-        });
-        address
-    }
+    });
+    address
 }
 
 #[tokio::test]
@@ -107,7 +56,7 @@ async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
     let authority = Authority::new();
     // Between TLS and the server there is a network, too.
     let proxy = Proxy::start(server.addr()).await;
-    let relay = authority.relay(proxy.addr()).await.to_string();
+    let relay = relay(&authority, proxy.addr()).await.to_string();
     let me = authority.sign("client");
     let options = || TlsOptions::new().ca_pem(authority.pem.clone());
     let client = builder(&relay)
@@ -147,13 +96,52 @@ async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
     );
     // The server refuses us; TLS 1.3 tells so only after the handshake.
     let nameless = refused(options()).await;
-    assert!(
-        matches!(nameless.reason(), Reason::NoServer(_)),
-        "{nameless}"
-    );
+    assert!(matches!(nameless.reason(), Reason::Tls(_)), "{nameless}");
     let them = stranger.sign("client");
     let foreign = refused(options().client_pem(them.chain, them.key)).await;
-    assert!(matches!(foreign.reason(), Reason::NoServer(_)), "{foreign}");
+    assert!(matches!(foreign.reason(), Reason::Tls(_)), "{foreign}");
+}
+
+/// No patience makes a stranger's certificate good.
+#[tokio::test]
+async fn a_trust_that_no_server_meets_is_told_at_once() {
+    let server = TestServer::start().await;
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let relays = [
+        relay(&authority, server.addr()).await.to_string(),
+        relay(&authority, server.addr()).await.to_string(),
+    ];
+    let me = authority.sign("client");
+    let them = stranger.sign("client");
+    let ours = || TlsOptions::new().ca_pem(authority.pem.clone());
+    let refused = [
+        ours(),
+        ours().client_pem(them.chain, them.key),
+        TlsOptions::new()
+            .ca_pem(stranger.pem.clone())
+            .client_pem(me.chain, me.key),
+    ];
+    for options in refused {
+        let connect = builder(&relays.join(","))
+            .connect_timeout(Duration::from_secs(60))
+            .tls(options);
+        let error = soon(connect.connect()).await.unwrap_err();
+        assert!(matches!(error.reason(), Reason::Tls(_)), "{error}");
+        assert_eq!(error.outcome(), Outcome::DidNotHappen);
+        assert!(!error.is_retryable());
+        let text = error.to_string();
+        assert!(relays.iter().any(|relay| text.contains(relay)), "{text}");
+        // Whose signature cannot be checked is told as such.
+        let causes = ["certificate", "decrypt"];
+        let text = text.to_lowercase();
+        assert!(causes.iter().any(|cause| text.contains(cause)), "{text}");
+    }
+    // One that cannot be reached may be another.
+    let connect = builder(&format!("{},127.0.0.1:1", relays[0]))
+        .connect_timeout(Duration::from_millis(800))
+        .tls(TlsOptions::new().ca_pem(stranger.pem));
+    let error = soon(connect.connect()).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::NoServer(_)), "{error}");
 }
 
 /// What TLS keeps back must not be waited for: nothing would be read and no time would pass.
@@ -161,7 +149,7 @@ async fn a_session_runs_through_tls_with_certificates_on_both_sides() {
 async fn a_server_that_reads_nothing_through_tls_is_left_in_time() {
     let authority = Authority::new();
     let server = FakeServer::bind().await;
-    let relay = authority.relay(server.connect_string().parse().unwrap());
+    let relay = relay(&authority, server.connect_string().parse().unwrap());
     let relay = relay.await.to_string();
     let me = authority.sign("client");
     let options = TlsOptions::new()

@@ -217,8 +217,8 @@ async fn a_member_that_looks_late_is_let_in_wherever_it_was_slow() {
         late += 1;
         let own = format!("{path}/{}", "f".repeat(32));
         fast.create(&own, "").ephemeral().await.unwrap();
-        fast.create(&format!("{path}/ready"), "").await.unwrap();
-        fast.delete(&format!("{path}/ready")).await.unwrap();
+        fast.create(format!("{path}/ready"), "").await.unwrap();
+        fast.delete(format!("{path}/ready")).await.unwrap();
         fast.delete(&own).await.unwrap();
         let inside = soon(entering).await.unwrap();
         soon(inside.leave()).await.unwrap();

@@ -34,7 +34,6 @@ pub use error_code::ErrorCode;
 pub use event::{EventType, KeeperState};
 pub use id::{SessionId, Version, Xid, Zxid};
 pub use op::{OpCode, ReplyHeader, RequestHeader};
-pub use path::ZnodePath;
 pub use reply::{Reply, ServerFrame};
 pub use request::Request;
 pub use stat::Stat;

@@ -5,9 +5,6 @@
 //! exist. Paths are compared by their exact characters, without normalisation, and have no
 //! length limit but the frame's.
 
-use std::borrow::Cow;
-use std::fmt;
-
 /// The root.
 pub const ROOT: &str = "/";
 /// The parent of the znodes that the system keeps.
@@ -140,79 +137,6 @@ pub fn is_reserved(path: &str) -> bool {
     matches!(path, ROOT | ZOOKEEPER | QUOTA | CONFIG)
 }
 
-/// A path that keeps every rule: parsed once, never checked again.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ZnodePath<'a>(Cow<'a, str>);
-
-impl<'a> ZnodePath<'a> {
-    /// The root.
-    pub const ROOT: ZnodePath<'static> = ZnodePath(Cow::Borrowed(ROOT));
-
-    /// The only way to a `ZnodePath`.
-    ///
-    /// # Errors
-    /// The first broken rule.
-    pub fn parse(path: impl Into<Cow<'a, str>>) -> Result<ZnodePath<'a>, PathError> {
-        let path = path.into();
-        validate(&path)?;
-        Ok(ZnodePath(path))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The text, as it was given to `parse`.
-    #[must_use]
-    pub fn into_inner(self) -> Cow<'a, str> {
-        self.0
-    }
-
-    /// A path that borrows nothing.
-    #[must_use]
-    pub fn into_owned(self) -> ZnodePath<'static> {
-        ZnodePath(Cow::Owned(self.0.into_owned()))
-    }
-
-    /// Whether it is the root.
-    #[must_use]
-    pub fn is_root(&self) -> bool {
-        self.0 == ROOT
-    }
-
-    /// The parent; `None` for the root.
-    #[must_use]
-    pub fn parent(&self) -> Option<ZnodePath<'_>> {
-        parent(&self.0).map(|parent| ZnodePath(Cow::Borrowed(parent)))
-    }
-
-    /// The last component; empty for the root.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        name(&self.0)
-    }
-}
-
-impl AsRef<str> for ZnodePath<'_> {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ZnodePath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for ZnodePath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,14 +245,5 @@ mod tests {
         assert_eq!(parent("/"), None);
         assert_eq!(name("/a/b"), "b");
         assert_eq!(name("/"), "");
-    }
-
-    #[test]
-    fn a_parsed_path_knows_its_parent_and_name() {
-        let path = ZnodePath::parse("/a/b").unwrap();
-        assert_eq!(path.parent().unwrap().as_str(), "/a");
-        assert_eq!(path.name(), "b");
-        assert!(ZnodePath::parse("/a/..").is_err());
-        assert!(ZnodePath::ROOT.is_root() && ZnodePath::ROOT.parent().is_none());
     }
 }

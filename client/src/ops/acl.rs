@@ -6,6 +6,7 @@ use super::{limited_in_time, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::Response;
 
 impl Client {
@@ -20,7 +21,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getACL`; Curator `getACL()`; kazoo `get_acls`.
-    pub fn get_acl(&self, path: &str) -> GetAcl {
+    pub fn get_acl(&self, path: impl Into<PathArg>) -> GetAcl {
         GetAcl {
             operation: Operation::new(self, "getACL", path, Repeat::Freely),
         }
@@ -37,7 +38,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `setACL`; Curator `setACL()`; kazoo `set_acls`.
-    pub fn set_acl(&self, path: &str, acl: impl Into<Vec<Acl>>) -> SetAcl {
+    pub fn set_acl(&self, path: impl Into<PathArg>, acl: impl Into<Vec<Acl>>) -> SetAcl {
         SetAcl {
             operation: Operation::new(self, "setACL", path, Repeat::OnlyIfItDidNotHappen),
             acl: acl.into(),

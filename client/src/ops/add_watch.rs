@@ -6,6 +6,7 @@ use quorate_proto::{AddWatchMode, Request};
 
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
+use crate::path::PathArg;
 use crate::session::{Arm, Unwatch, table_of};
 use crate::watch::{NoticeQueue, WatchStream};
 
@@ -15,12 +16,16 @@ impl Client {
     ///
     /// The request is queued by this call.
     ///
-    /// ```no_run
+    /// ```
     /// use futures::StreamExt;
-    /// use quorate_client::{Client, Notice};
+    /// use quorate_client::Notice;
     ///
-    /// # async fn example(client: Client) -> quorate_client::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
     /// let mut changes = client.watch("/app").await?;
+    /// # client.create("/app", "").await?;
     /// while let Some(notice) = changes.next().await {
     ///     match notice {
     ///         Notice::Event(event) => println!("{:?} {}", event.kind, event.path),
@@ -28,6 +33,7 @@ impl Client {
     ///         Notice::Lost(reason) => println!("no more: {reason}"),
     ///         _ => {}
     ///     }
+    /// #     break;
     /// }
     /// # Ok(())
     /// # }
@@ -44,7 +50,7 @@ impl Client {
     ///
     /// Source: ZooKeeper `addWatch` with `PERSISTENT`; Curator `watchers().add()`; kazoo
     /// `add_watch`.
-    pub fn watch(&self, path: &str) -> Call<WatchStream> {
+    pub fn watch(&self, path: impl Into<PathArg>) -> Call<WatchStream> {
         add_watch(self, path, AddWatchMode::Persistent)
     }
 
@@ -61,12 +67,12 @@ impl Client {
     ///
     /// Source: ZooKeeper `addWatch` with `PERSISTENT_RECURSIVE`; Curator `PersistentWatcher`; kazoo
     /// `add_watch`.
-    pub fn watch_recursive(&self, path: &str) -> Call<WatchStream> {
+    pub fn watch_recursive(&self, path: impl Into<PathArg>) -> Call<WatchStream> {
         add_watch(self, path, AddWatchMode::PersistentRecursive)
     }
 }
 
-fn add_watch(client: &Client, path: &str, mode: AddWatchMode) -> Call<WatchStream> {
+fn add_watch(client: &Client, path: impl Into<PathArg>, mode: AddWatchMode) -> Call<WatchStream> {
     let operation = Operation::new(client, "addWatch", path, Repeat::Freely);
     let path = match operation.full_path() {
         Ok(path) => path,

@@ -17,14 +17,18 @@ use crate::compress::Compression;
 use crate::error::{Error, Outcome, Reason, Result};
 use crate::find::{FindError, Found, Protected, Protection, new_prefix};
 use crate::janitor::{Job, Owed};
+use crate::path::PathArg;
 use crate::session::{Answer, Response};
 
 impl Client {
     /// Creates a znode with this data: persistent, and with the client's ACL, if nothing else is
     /// asked for.
     ///
-    /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> quorate_client::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
     /// let member = client
     ///     .create("/members/m-", "10.0.0.7")
     ///     .ephemeral()
@@ -49,7 +53,7 @@ impl Client {
     /// were made stay.
     ///
     /// Source: ZooKeeper `create2`; Curator `create()`; kazoo `create`.
-    pub fn create(&self, path: &str, data: impl Into<Bytes>) -> Create {
+    pub fn create(&self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> Create {
         Create {
             operation: Operation::new(self, "create", path, Repeat::OnlyIfItDidNotHappen),
             data: data.into(),
@@ -146,7 +150,8 @@ impl Create {
     /// The name gets the prefix `_c_`, a random UUID and a dash. After a lost connection the
     /// client lists the parent and looks for it; an ephemeral must also belong to this session.
     /// If the call fails in the end, or its future is dropped, what it may have made is found and
-    /// deleted in the background.
+    /// deleted in the background. What the caller is told has
+    /// [happened](crate::Error::Happened) stays.
     ///
     /// Source: Curator `withProtection`.
     pub fn protected(mut self) -> Create {
@@ -216,7 +221,10 @@ impl Create {
         if full == path::ROOT {
             return Err(bad("the root always exists"));
         }
-        let acl = acl.unwrap_or_else(|| operation.client.inner.acl.acl_for(&operation.path));
+        let acl = match acl {
+            Some(acl) => acl.into(),
+            None => operation.client.inner.acl_for(operation.path.as_str()),
+        };
         let generation = (kind.is_ephemeral || operation.is_pinned).then_some(operation.generation);
         let protected = protection.map(|protection| {
             let (parent, name) = path::split(&full).unwrap_or((path::ROOT, ""));
@@ -235,6 +243,7 @@ impl Create {
         let owed = protected.as_ref().map(|protected| {
             let job = Job::Undo {
                 protected: protected.clone(),
+                created_in: operation.generation,
                 generation,
             };
             Owed::new(operation.client.janitor(), job)
@@ -265,7 +274,7 @@ struct Creation {
     wire: WireKind,
     /// The server's path, without the number.
     full: String,
-    acl: Vec<Acl>,
+    acl: Arc<[Acl]>,
     parents: Option<Parents>,
     protected: Option<Protected>,
     is_idempotent: bool,
@@ -287,6 +296,8 @@ impl Creation {
         let result = self.attempts(first).await;
         let is_settled = match &result {
             Ok(_) => true,
+            // It stands, and the caller is told so: it is theirs.
+            Err(error) if error.outcome() == Outcome::Happened => true,
             Err(error) => error.outcome() == Outcome::DidNotHappen && !error.is_session_lost(),
         };
         if is_settled && let Some(owed) = &mut owed {
@@ -295,6 +306,7 @@ impl Creation {
         result
     }
 
+    // What is rare lies in boxes of its own: room for all of it would be made for every create.
     async fn attempts(&self, first: Result<Answer>) -> Result<Created> {
         let mut attempt = first;
         let mut retries = Retries::default();
@@ -303,7 +315,18 @@ impl Creation {
         loop {
             let error = match attempt {
                 Ok(answer) => match self.operation.answer(answer).await {
-                    Ok(response) => return self.created(response),
+                    Ok(response) => {
+                        return match (self.created(response), &self.protected) {
+                            // Its name tells what the answer did not.
+                            (Err(unreadable), Some(protected)) => {
+                                match Box::pin(self.find(protected, &mut retries)).await {
+                                    Ok(Some(found)) => Ok(self.found(found)),
+                                    Ok(None) | Err(_) => Err(unreadable),
+                                }
+                            }
+                            (created, _) => created,
+                        };
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -313,10 +336,12 @@ impl Creation {
                     // The first time is the usual way; later somebody deletes what we make.
                     if parents_made {
                         let still = |error| self.operation.still_in_doubt(error, in_doubt);
-                        retries.pause(&self.operation, error).await.map_err(still)?;
+                        Box::pin(retries.pause(&self.operation, error))
+                            .await
+                            .map_err(still)?;
                     }
                     parents_made = true;
-                    attempt = match self.make_parents(parents).await {
+                    attempt = match Box::pin(self.make_parents(parents)).await {
                         // The same, and judged by the create again.
                         Err(error) if error.is_no_node() => Err(error),
                         Err(error) => return Err(self.operation.still_in_doubt(error, in_doubt)),
@@ -325,7 +350,7 @@ impl Creation {
                     continue;
                 }
                 (Some(ErrorCode::NodeExists), _) if in_doubt && self.is_idempotent => {
-                    return self.assume_mine_if_equal(error).await;
+                    return Box::pin(self.assume_mine_if_equal(error)).await;
                 }
                 _ => {}
             }
@@ -337,9 +362,11 @@ impl Creation {
             }
             in_doubt |= is_unknown;
             let still = |error| self.operation.still_in_doubt(error, in_doubt);
-            retries.pause(&self.operation, error).await.map_err(still)?;
+            Box::pin(retries.pause(&self.operation, error))
+                .await
+                .map_err(still)?;
             if in_doubt && let Some(protected) = &self.protected {
-                match self.find(protected, &mut retries).await? {
+                match Box::pin(self.find(protected, &mut retries)).await? {
                     Some(found) => return Ok(self.found(found)),
                     None => in_doubt = false,
                 }

@@ -8,6 +8,7 @@ use crate::call::{Call, Operation, Repeat, attempts};
 use crate::client::Client;
 use crate::error::{Error, Outcome, Result};
 use crate::janitor::{Job, Owed};
+use crate::path::PathArg;
 use crate::session::Answer;
 
 impl Client {
@@ -21,7 +22,7 @@ impl Client {
     /// As for every [`Call`]; a [`guaranteed`](Delete::guaranteed) one goes on in the background.
     ///
     /// Source: ZooKeeper `delete`; Curator `delete()`; kazoo `delete`.
-    pub fn delete(&self, path: &str) -> Delete {
+    pub fn delete(&self, path: impl Into<PathArg>) -> Delete {
         Delete {
             operation: Operation::new(self, "delete", path, Repeat::OnlyIfItDidNotHappen),
             version: Version::ANY,

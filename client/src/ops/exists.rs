@@ -5,11 +5,12 @@ use std::time::Duration;
 use quorate_proto::request::PathWatch;
 use quorate_proto::{OpCode, Reply, Request, Stat};
 
-use super::{one_shot, sent_when_awaited};
-use crate::call::{Call, Operation, Repeat, run};
+use super::{WatchedRead, read_and_watch, sent_when_awaited};
+use crate::call::{Call, Operation, Repeat, attempts};
 use crate::client::Client;
 use crate::error::Result;
-use crate::session::{Response, Table};
+use crate::path::PathArg;
+use crate::session::Response;
 use crate::watch::Watch;
 
 impl Client {
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `exists`; Curator `checkExists()`; kazoo `exists`.
-    pub fn exists(&self, path: &str) -> Exists {
+    pub fn exists(&self, path: impl Into<PathArg>) -> Exists {
         Exists {
             operation: Operation::new(self, "exists", path, Repeat::Freely),
         }
@@ -59,57 +60,34 @@ impl Exists {
             operation.submit(&Request::Exists(request), None, None)
         };
         let first = request(&operation);
-        Call::new(async move { missing_is_none(run(operation, first, request, stat).await) })
+        Call::new(async move {
+            let (answered, _) = attempts(&operation, first, request).await;
+            let stat = stat(&operation, answered);
+            operation.ended(stat.as_ref().err());
+            stat
+        })
     }
 
     /// Reads, and watches for the next change: creation, change of data, or deletion. The watch is
     /// armed whether the znode exists or not.
     ///
     /// The request is queued by this call, as by [`send`](Exists::send).
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the watch is made with the request"
-    )]
     pub fn watch(self) -> Call<(Option<Stat>, Watch)> {
-        let operation = self.operation;
-        let path = match operation.full_path() {
-            Ok(path) => path,
-            Err(error) => return Call::refused(error),
-        };
-        let mut watch = None;
-        let request = move |operation: &Operation, watch: &mut Option<Watch>| {
-            let (arm, watcher) = one_shot(&operation.client, &path, Table::Data, true);
-            *watch = Some(watcher);
-            let request = PathWatch {
-                path: (&*path).into(),
-                watch: true,
-            };
-            operation.submit(&Request::Exists(request), Some(arm), None)
-        };
-        let first = request(&operation, &mut watch);
-        Call::new(async move {
-            let stat = run(operation, first, |op| request(op, &mut watch), stat).await;
-            Ok((
-                missing_is_none(stat)?,
-                watch.expect("made with the request"),
-            ))
-        })
+        read_and_watch(self.operation, WatchedRead::Exists, stat)
     }
 }
 
 sent_when_awaited!(Exists => Option<Stat>);
 
-fn stat(operation: &Operation, response: Response) -> Result<Stat> {
+/// That it is missing is an answer.
+fn stat(operation: &Operation, answered: Result<Response>) -> Result<Option<Stat>> {
+    let response = match answered {
+        Ok(response) => response,
+        Err(error) if error.is_no_node() => return Ok(None),
+        Err(error) => return Err(error),
+    };
     match operation.read(OpCode::Exists, &response)? {
-        Reply::Stat(stat) => Ok(stat),
+        Reply::Stat(stat) => Ok(Some(stat)),
         _ => Err(operation.misshapen(&response)),
-    }
-}
-
-fn missing_is_none(stat: Result<Stat>) -> Result<Option<Stat>> {
-    match stat {
-        Ok(stat) => Ok(Some(stat)),
-        Err(error) if error.is_no_node() => Ok(None),
-        Err(error) => Err(error),
     }
 }

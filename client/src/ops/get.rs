@@ -5,12 +5,13 @@ use std::time::Duration;
 use quorate_proto::request::PathWatch;
 use quorate_proto::{OpCode, Reply, Request, SessionId};
 
-use super::{Node, Packing, detach, one_shot, sent_when_awaited};
+use super::{Node, Packing, WatchedRead, detach, read_and_watch, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::compress::Compression;
 use crate::error::Result;
-use crate::session::{Response, Table};
+use crate::path::PathArg;
+use crate::session::Response;
 use crate::watch::Watch;
 
 impl Client {
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getData`; Curator `getData()`; kazoo `get`.
-    pub fn get(&self, path: &str) -> Get {
+    pub fn get(&self, path: impl Into<PathArg>) -> Get {
         Get {
             operation: Operation::new(self, "getData", path, Repeat::Freely),
             packing: Packing::default(),
@@ -79,40 +80,12 @@ impl Get {
     /// Reads, and watches for the next change of the data or for the deletion.
     ///
     /// The request is queued by this call, as by [`send`](Get::send).
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the watch is made with the request"
-    )]
     pub fn watch(self) -> Call<(Node, Watch)> {
         let Get { operation, packing } = self;
-        let path = match operation.full_path() {
-            Ok(path) => path,
-            Err(error) => return Call::refused(error),
+        let found = move |operation: &Operation, answered: Result<Response>| {
+            packing.unpack(operation, node(operation, answered?)?)
         };
-        let mut watch = None;
-        let request = {
-            let path = path.clone();
-            move |operation: &Operation, watch: &mut Option<Watch>| {
-                let (arm, watcher) = one_shot(&operation.client, &path, Table::Data, false);
-                *watch = Some(watcher);
-                let request = PathWatch {
-                    path: (&*path).into(),
-                    watch: true,
-                };
-                operation.submit(&Request::GetData(request), Some(arm), None)
-            }
-        };
-        let first = request(&operation, &mut watch);
-        Call::new(async move {
-            let node = run(
-                operation,
-                first,
-                |op| request(op, &mut watch),
-                |operation, response| packing.unpack(operation, node(operation, response)?),
-            )
-            .await?;
-            Ok((node, watch.expect("made with the request")))
-        })
+        read_and_watch(operation, WatchedRead::Data, found)
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use quorate_proto::request::PathWatch;
 use quorate_proto::{OpCode, Reply, Request, Stat};
 
-use super::{one_shot, sent_when_awaited};
+use super::{WatchedRead, read_and_watch, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
-use crate::session::{Response, Table};
+use crate::path::PathArg;
+use crate::session::Response;
 use crate::watch::Watch;
 
 impl Client {
@@ -23,7 +24,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getChildren2`; Curator `getChildren()`; kazoo `get_children`.
-    pub fn children(&self, path: &str) -> GetChildren {
+    pub fn children(&self, path: impl Into<PathArg>) -> GetChildren {
         GetChildren {
             operation: Operation::new(self, "getChildren", path, Repeat::Freely),
         }
@@ -65,31 +66,13 @@ impl GetChildren {
     /// Lists, and watches for the next child that comes or goes, or for the deletion.
     ///
     /// The request is queued by this call, as by [`send`](GetChildren::send).
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the watch is made with the request"
-    )]
     pub fn watch(self) -> Call<(Vec<String>, Stat, Watch)> {
-        let operation = self.operation;
-        let path = match operation.full_path() {
-            Ok(path) => path,
-            Err(error) => return Call::refused(error),
-        };
-        let mut watch = None;
-        let request = move |operation: &Operation, watch: &mut Option<Watch>| {
-            let (arm, watcher) = one_shot(&operation.client, &path, Table::Child, false);
-            *watch = Some(watcher);
-            let request = PathWatch {
-                path: (&*path).into(),
-                watch: true,
-            };
-            operation.submit(&Request::GetChildren2(request), Some(arm), None)
-        };
-        let first = request(&operation, &mut watch);
+        let found =
+            |operation: &Operation, answered: Result<Response>| children(operation, answered?);
+        let call = read_and_watch(self.operation, WatchedRead::Children, found);
         Call::new(async move {
-            let (names, stat) =
-                run(operation, first, |op| request(op, &mut watch), children).await?;
-            Ok((names, stat, watch.expect("made with the request")))
+            let ((names, stat), watch) = call.await?;
+            Ok((names, stat, watch))
         })
     }
 }

@@ -7,6 +7,7 @@ use quorate_proto::{Acl, AclRef, CreateMode, OpCode, Request, is_valid_ttl, path
 
 use crate::call::Operation;
 use crate::error::{Error, Reason, Result};
+use crate::path::PathArg;
 
 /// The options of a create, as they were called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -102,18 +103,18 @@ impl WireKind {
 
 /// The server's path of a create: a sequential one may end with a slash, and its name is then
 /// nothing but the number.
-pub(crate) fn full_path(operation: &Operation, path: &str, kind: Kind) -> Result<String> {
+pub(crate) fn full_path(operation: &Operation, path: &PathArg, kind: Kind) -> Result<String> {
     let root = &operation.client.root;
-    let is_prefix = kind.is_sequential && path.ends_with('/');
+    let is_prefix = kind.is_sequential && path.as_str().ends_with('/');
     let checked = match is_prefix {
         true => path::validate(&format!("{path}0")),
-        false => path::validate(path),
+        false => path.check(),
     };
     checked.map_err(|error| Error::bad_argument(Reason::Path(error), operation.context("")))?;
     Ok(match (is_prefix, root.as_path()) {
-        (true, path::ROOT) => path.to_owned(),
+        (true, path::ROOT) => path.to_string(),
         (true, root) => format!("{root}{path}"),
-        (false, _) => root.full(path).into_owned(),
+        (false, _) => root.full(path.as_str()).into_owned(),
     })
 }
 

@@ -27,13 +27,14 @@ mod typed;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_proto::{Stat, path};
+use quorate_proto::request::PathWatch;
+use quorate_proto::{Request, Stat};
 use tokio::sync::oneshot;
 
-use crate::call::Operation;
+use crate::call::{Call, Operation, attempts};
 use crate::client::Client;
 use crate::error::{Error, Reason, Result};
-use crate::session::{Arm, Table, Unwatch};
+use crate::session::{Arm, Response, Table, Unwatch};
 use crate::watch::Watch;
 
 pub use acl::{GetAcl, SetAcl};
@@ -103,26 +104,23 @@ pub(crate) use limited_in_time;
 impl Operation {
     /// Checks the operation's own path and gives the server's.
     pub(crate) fn full_path(&self) -> Result<Arc<str>> {
-        path::validate(&self.path)
+        self.path
+            .check()
             .map_err(|error| Error::bad_argument(Reason::Path(error), self.context("")))?;
-        Ok(self.client.root.full(&self.path).into())
+        Ok(self.client.root.full_shared(self.path.text()))
     }
 }
 
 /// The two ends of a one-shot watch: what the session arms, and what the caller gets.
-pub(crate) fn one_shot(
-    client: &Client,
-    path: &Arc<str>,
-    table: Table,
-    exists: bool,
-) -> (Arm, Watch) {
+fn one_shot(client: &Client, path: &Arc<str>, read: WatchedRead) -> (Arm, Watch) {
+    let table = read.table();
     let (fire, fired) = oneshot::channel();
     let id = client.session().next_watch_id();
     let arm = Arm::Once {
         path: Arc::clone(path),
         id,
         table,
-        exists,
+        exists: read == WatchedRead::Exists,
         fire,
     };
     let off = Unwatch::new(Arc::clone(client.session()), Arc::clone(path), table, id);
@@ -134,6 +132,61 @@ pub(crate) fn one_shot(
             off,
         },
     )
+}
+
+/// A read that leaves a one-shot watch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WatchedRead {
+    Data,
+    /// Its watch is armed also where there is nothing.
+    Exists,
+    Children,
+}
+
+impl WatchedRead {
+    fn request(self, path: &str) -> Request<'_> {
+        let read = PathWatch {
+            path: path.into(),
+            watch: true,
+        };
+        match self {
+            WatchedRead::Data => Request::GetData(read),
+            WatchedRead::Exists => Request::Exists(read),
+            WatchedRead::Children => Request::GetChildren2(read),
+        }
+    }
+
+    const fn table(self) -> Table {
+        match self {
+            WatchedRead::Data | WatchedRead::Exists => Table::Data,
+            WatchedRead::Children => Table::Child,
+        }
+    }
+}
+
+/// Reads with a one-shot watch: sends the request now, and arms a new watch with each repetition.
+pub(crate) fn read_and_watch<T: Send + 'static>(
+    operation: Operation,
+    read: WatchedRead,
+    found: impl FnOnce(&Operation, Result<Response>) -> Result<T> + Send + 'static,
+) -> Call<(T, Watch)> {
+    let path = match operation.full_path() {
+        Ok(path) => path,
+        Err(error) => return Call::refused(error),
+    };
+    let mut watch = None;
+    let request = move |operation: &Operation, watch: &mut Option<Watch>| {
+        let (arm, watcher) = one_shot(&operation.client, &path, read);
+        *watch = Some(watcher);
+        operation.submit(&read.request(&path), Some(arm), None)
+    };
+    let first = request(&operation, &mut watch);
+    Call::new(async move {
+        let (answered, _) = attempts(&operation, first, |op| request(op, &mut watch)).await;
+        let result = found(&operation, answered);
+        operation.ended(result.as_ref().err());
+        Ok((result?, watch.expect("made with the request")))
+    })
 }
 
 /// Bytes of a reply that may be kept for long: small ones are copied, so that they do not hold the

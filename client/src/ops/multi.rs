@@ -1,5 +1,6 @@
 //! multi: several writes, all or none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +13,21 @@ use super::{Created, limited_in_time, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::{Error, Reason, Result};
+use crate::path::PathArg;
 use crate::session::Response;
 
 impl Client {
     /// Starts a transaction: its operations take effect together, or none does.
     ///
-    /// ```no_run
+    /// ```
     /// use quorate_client::{CreateOp, OpResult};
     ///
-    /// # async fn example(client: quorate_client::Client) -> quorate_client::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # for path in ["/leader", "/state", "/log"] { client.create(path, "").await?; }
+    /// # for _ in 0..3 { client.set("/leader", "").await?; }
     /// let results = client
     ///     .multi()
     ///     .check("/leader", 3)
@@ -72,7 +79,7 @@ pub enum OpResult {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is created before it is added and sent"]
 pub struct CreateOp {
-    path: String,
+    path: PathArg,
     data: Bytes,
     kind: Kind,
     acl: Option<Vec<Acl>>,
@@ -80,7 +87,7 @@ pub struct CreateOp {
 
 impl CreateOp {
     /// Persistent, and with the client's ACL, if nothing else is asked for.
-    pub fn new(path: impl Into<String>, data: impl Into<Bytes>) -> CreateOp {
+    pub fn new(path: impl Into<PathArg>, data: impl Into<Bytes>) -> CreateOp {
         CreateOp {
             path: path.into(),
             data: data.into(),
@@ -123,13 +130,13 @@ impl CreateOp {
 #[derive(Clone, Debug)]
 enum Op {
     Create(CreateOp),
-    Delete(String, Version),
-    Set(String, Bytes, Version),
-    Check(String, Version),
+    Delete(PathArg, Version),
+    Set(PathArg, Bytes, Version),
+    Check(PathArg, Version),
 }
 
 impl Op {
-    fn path(&self) -> &str {
+    fn path(&self) -> &PathArg {
         match self {
             Op::Create(create) => &create.path,
             Op::Delete(path, _) | Op::Set(path, ..) | Op::Check(path, _) => path,
@@ -147,7 +154,7 @@ pub struct Multi {
 
 impl Multi {
     /// Creates a persistent znode; [`create_with`](Multi::create_with) takes those of another kind.
-    pub fn create(self, path: impl Into<String>, data: impl Into<Bytes>) -> Multi {
+    pub fn create(self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> Multi {
         self.create_with(CreateOp::new(path, data))
     }
 
@@ -157,24 +164,24 @@ impl Multi {
     }
 
     /// Deletes a znode, whatever its version.
-    pub fn delete(self, path: impl Into<String>) -> Multi {
+    pub fn delete(self, path: impl Into<PathArg>) -> Multi {
         self.with(Op::Delete(path.into(), Version::ANY))
     }
 
     /// Deletes a znode if it has this version.
-    pub fn delete_version(self, path: impl Into<String>, version: i32) -> Multi {
+    pub fn delete_version(self, path: impl Into<PathArg>, version: i32) -> Multi {
         self.with(Op::Delete(path.into(), Version(version)))
     }
 
     /// Replaces a znode's data, whatever its version.
-    pub fn set(self, path: impl Into<String>, data: impl Into<Bytes>) -> Multi {
+    pub fn set(self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> Multi {
         self.with(Op::Set(path.into(), data.into(), Version::ANY))
     }
 
     /// Replaces a znode's data if it has this version.
     pub fn set_version(
         self,
-        path: impl Into<String>,
+        path: impl Into<PathArg>,
         data: impl Into<Bytes>,
         version: i32,
     ) -> Multi {
@@ -183,7 +190,7 @@ impl Multi {
 
     /// Changes nothing, and lets the others take effect only if the znode has this version; -1 is
     /// any, so that it need only exist.
-    pub fn check(self, path: impl Into<String>, version: i32) -> Multi {
+    pub fn check(self, path: impl Into<PathArg>, version: i32) -> Multi {
         self.with(Op::Check(path.into(), Version(version)))
     }
 
@@ -214,7 +221,7 @@ impl Multi {
                 Err((path, error)) => return Call::refused(error.of_op(index, path)),
             }
         }
-        let paths: Vec<String> = ready.iter().map(|op| op.op.path().to_owned()).collect();
+        let paths: Vec<PathArg> = ready.iter().map(|op| op.op.path().clone()).collect();
         let request = move |operation: &Operation| {
             let ops = ready.iter().map(Ready::encode).collect();
             operation.submit(&Request::Multi(MultiRequest { ops }), None, None)
@@ -238,7 +245,7 @@ struct Ready {
     /// The server's path.
     full: String,
     wire: WireKind,
-    acl: Vec<Acl>,
+    acl: Arc<[Acl]>,
 }
 
 impl Ready {
@@ -251,14 +258,14 @@ impl Ready {
                 wire,
                 acl,
             }),
-            Err(error) => Err((op.path().to_owned(), error)),
+            Err(error) => Err((op.path().to_string(), error)),
         }
     }
 
-    fn parts(operation: &Operation, op: &Op) -> Result<(String, WireKind, Vec<Acl>)> {
+    fn parts(operation: &Operation, op: &Op) -> Result<(String, WireKind, Arc<[Acl]>)> {
         let Op::Create(create) = op else {
             let full = full_path(operation, op.path(), Kind::default())?;
-            return Ok((full, WireKind::PERSISTENT, Vec::new()));
+            return Ok((full, WireKind::PERSISTENT, Vec::new().into()));
         };
         let bad = |text: &str| {
             Error::bad_argument(Reason::Option(text.to_owned()), operation.context(""))
@@ -269,8 +276,8 @@ impl Ready {
             return Err(bad("the root always exists"));
         }
         let acl = match &create.acl {
-            Some(acl) => acl.clone(),
-            None => operation.client.inner.acl.acl_for(&create.path),
+            Some(acl) => acl.as_slice().into(),
+            None => operation.client.inner.acl_for(create.path.as_str()),
         };
         Ok((full, wire, acl))
     }
@@ -304,7 +311,7 @@ impl Ready {
     }
 }
 
-fn results(operation: &Operation, paths: &[String], response: Response) -> Result<Vec<OpResult>> {
+fn results(operation: &Operation, paths: &[PathArg], response: Response) -> Result<Vec<OpResult>> {
     let Reply::Multi(results) = operation.read(OpCode::Multi, &response)? else {
         return Err(operation.misshapen(&response));
     };
@@ -318,7 +325,7 @@ fn results(operation: &Operation, paths: &[String], response: Response) -> Resul
     });
     if let Some((index, code)) = refused {
         let error = operation.refused(code, &response.server);
-        let path = paths.get(index).cloned().unwrap_or_default();
+        let path = paths.get(index).map(PathArg::to_string).unwrap_or_default();
         return Err(error.of_op(index, path));
     }
     if results.len() != paths.len() {

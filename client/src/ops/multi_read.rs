@@ -11,14 +11,20 @@ use super::{Node, detach, limited_in_time, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::Response;
 
 impl Client {
     /// Starts a bundle of reads in one request. They are not one snapshot: writes may fall
     /// between them.
     ///
-    /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> quorate_client::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
+    /// # client.create("/a", "").await?;
+    /// # client.create("/b", "").await?;
     /// for result in client.read_multi().get("/a").children("/b").await? {
     ///     println!("{:?}", result?);
     /// }
@@ -62,18 +68,18 @@ enum Read {
 #[must_use = "nothing is sent before `send` or `.await`"]
 pub struct MultiRead {
     operation: Operation,
-    reads: Vec<(Read, String)>,
+    reads: Vec<(Read, PathArg)>,
 }
 
 impl MultiRead {
     /// Reads a znode's data and `Stat`.
-    pub fn get(mut self, path: impl Into<String>) -> MultiRead {
+    pub fn get(mut self, path: impl Into<PathArg>) -> MultiRead {
         self.reads.push((Read::Data, path.into()));
         self
     }
 
     /// Lists a znode's children.
-    pub fn children(mut self, path: impl Into<String>) -> MultiRead {
+    pub fn children(mut self, path: impl Into<PathArg>) -> MultiRead {
         self.reads.push((Read::Children, path.into()));
         self
     }
@@ -85,7 +91,7 @@ impl MultiRead {
         for (index, (kind, path)) in reads.iter().enumerate() {
             match full_path(&operation, path, Kind::default()) {
                 Ok(path) => full.push((*kind, path)),
-                Err(error) => return Call::refused(error.of_op(index, path.clone())),
+                Err(error) => return Call::refused(error.of_op(index, path.to_string())),
             }
         }
         let request = move |operation: &Operation| {
@@ -117,7 +123,7 @@ sent_when_awaited!(MultiRead => Vec<Result<ReadResult>>);
 
 fn results(
     operation: &Operation,
-    reads: &[(Read, String)],
+    reads: &[(Read, PathArg)],
     response: Response,
 ) -> Result<Vec<Result<ReadResult>>> {
     let Reply::Multi(results) = operation.read(OpCode::MultiRead, &response)? else {
@@ -127,7 +133,7 @@ fn results(
         return Err(operation.misshapen(&response));
     }
     let typed =
-        |(index, (result, (_, path))): (usize, (MultiResult<'_>, &(Read, String)))| match result {
+        |(index, (result, (_, path))): (usize, (MultiResult<'_>, &(Read, PathArg)))| match result {
             MultiResult::GetData { data, stat } => Ok(ReadResult::Node(Node {
                 data: detach(&response.body, data.unwrap_or_default()),
                 stat,
@@ -137,9 +143,11 @@ fn results(
             )),
             MultiResult::Error(code) => {
                 let error = operation.refused(code, &response.server);
-                Err(error.of_op(index, path.clone()))
+                Err(error.of_op(index, path.to_string()))
             }
-            _ => Err(operation.misshapen(&response).of_op(index, path.clone())),
+            _ => Err(operation
+                .misshapen(&response)
+                .of_op(index, path.to_string())),
         };
     Ok(results
         .into_iter()

@@ -23,7 +23,7 @@ impl Packing {
             return Ok(data);
         };
         compression
-            .compress(&operation.path, &data)
+            .compress(operation.path.as_str(), &data)
             .map_err(|error| {
                 let reason = Reason::Codec(error.to_string());
                 Error::bad_argument(reason, operation.context(""))
@@ -36,7 +36,7 @@ impl Packing {
         };
         let limit = operation.client.session().reply_bytes_max();
         let data = compression
-            .decompress(&operation.path, &node.data, limit)
+            .decompress(operation.path.as_str(), &node.data, limit)
             .map_err(|error| {
                 let reason = Reason::Codec(error.to_string());
                 Error::happened(reason, operation.context(""))

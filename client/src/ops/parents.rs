@@ -63,7 +63,7 @@ async fn make_one(operation: &Operation, full: &str, parents: Parents) -> Result
         root if full.len() > root.len() => client.root.strip(full),
         _ => path::ROOT,
     };
-    let acl = client.inner.acl.acl_for(below);
+    let acl = client.inner.acl_for(below);
     let kind: WireKind = parents.kind().check().unwrap_or(WireKind::PERSISTENT);
     let request: Request<'_> = kind.request(full, &[], &acl);
     operation.write_freely(&request).await.map(drop)

@@ -6,6 +6,7 @@ use super::{limited_in_time, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
 use crate::error::Result;
+use crate::path::PathArg;
 use crate::session::Response;
 
 impl Client {
@@ -37,7 +38,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `getAllChildrenNumber`; neither Curator nor kazoo has it.
-    pub fn count_descendants(&self, path: &str) -> CountDescendants {
+    pub fn count_descendants(&self, path: impl Into<PathArg>) -> CountDescendants {
         CountDescendants {
             operation: Operation::new(self, "getAllChildrenNumber", path, Repeat::Freely),
         }

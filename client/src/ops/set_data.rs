@@ -8,6 +8,7 @@ use crate::call::{Call, Operation, Repeat, attempts};
 use crate::client::Client;
 use crate::compress::Compression;
 use crate::error::{Error, Result};
+use crate::path::PathArg;
 use crate::session::Response;
 
 impl Client {
@@ -20,7 +21,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `setData`; Curator `setData()`; kazoo `set`.
-    pub fn set(&self, path: &str, data: impl Into<Bytes>) -> SetData {
+    pub fn set(&self, path: impl Into<PathArg>, data: impl Into<Bytes>) -> SetData {
         SetData {
             operation: Operation::new(self, "setData", path, Repeat::OnlyIfItDidNotHappen),
             data: data.into(),

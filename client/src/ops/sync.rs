@@ -5,6 +5,7 @@ use quorate_proto::Request;
 use super::{limited_in_time, sent_when_awaited};
 use crate::call::{Call, Operation, Repeat, run};
 use crate::client::Client;
+use crate::path::PathArg;
 
 impl Client {
     /// Waits until the server that is connected has all that was committed before: reads behind
@@ -17,7 +18,7 @@ impl Client {
     /// As for every [`Call`].
     ///
     /// Source: ZooKeeper `sync`; Curator `sync()`; kazoo `sync`.
-    pub fn sync(&self, path: &str) -> SyncPath {
+    pub fn sync(&self, path: impl Into<PathArg>) -> SyncPath {
         SyncPath {
             operation: Operation::new(self, "sync", path, Repeat::Freely),
         }

@@ -7,6 +7,7 @@ use super::parents::{self, Parents};
 use crate::call::{Call, Operation, Repeat, Retries, attempts};
 use crate::client::Client;
 use crate::error::{Error, Reason, Result};
+use crate::path::PathArg;
 
 /// Deletes that are on their way at once.
 const DELETES_MAX: usize = 256;
@@ -24,7 +25,7 @@ impl Client {
     /// What was made until then stays.
     ///
     /// Source: Curator `createContainers`, `EnsurePath`; kazoo `ensure_path`.
-    pub async fn ensure_path(&self, path: &str) -> Result<()> {
+    pub async fn ensure_path(&self, path: impl Into<PathArg>) -> Result<()> {
         self.ensure(path, Parents::Persistent).await
     }
 
@@ -37,11 +38,11 @@ impl Client {
     /// As [`ensure_path`](Client::ensure_path).
     ///
     /// Source: Curator `createContainers`.
-    pub async fn ensure_containers(&self, path: &str) -> Result<()> {
+    pub async fn ensure_containers(&self, path: impl Into<PathArg>) -> Result<()> {
         self.ensure(path, Parents::Container).await
     }
 
-    async fn ensure(&self, path: &str, kind: Parents) -> Result<()> {
+    async fn ensure(&self, path: impl Into<PathArg>, kind: Parents) -> Result<()> {
         let operation = Operation::new(self, "create", path, Repeat::Freely);
         let full = operation.full_path()?;
         if &*full == path::ROOT {
@@ -72,7 +73,7 @@ impl Client {
     ///
     /// Source: ZooKeeper `ZKUtil.deleteRecursive`; Curator `deletingChildrenIfNeeded`; kazoo
     /// `delete(recursive=True)`.
-    pub async fn delete_recursive(&self, path: &str) -> Result<()> {
+    pub async fn delete_recursive(&self, path: impl Into<PathArg>) -> Result<()> {
         let operation = Operation::new(self, "delete", path, Repeat::Freely);
         let full = operation.full_path()?;
         if is_kept_by_the_system(&full) {

@@ -12,12 +12,16 @@ use crate::client::Client;
 use crate::codec::Codec;
 use crate::compress::{Compression, CompressionError};
 use crate::error::{Error, Reason, Result};
+use crate::path::PathArg;
 
 impl Client {
     /// The values of type `T` that stand at a path.
     ///
-    /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> quorate_client::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> quorate_client::Result<()> {
+    /// # let server = quorate_server::testing::TestServer::start().await;
+    /// # let client = quorate_client::Client::connect(server.connect_string()).await?;
     /// let greeting = client.node::<String>("/greeting");
     /// greeting.create(&"hello".to_owned()).await?;
     /// greeting.update(|text| text.to_uppercase()).await?;
@@ -27,7 +31,7 @@ impl Client {
     /// ```
     ///
     /// Source: Curator `ModeledFramework`.
-    pub fn node<T: Codec>(&self, path: impl Into<String>) -> TypedNode<T> {
+    pub fn node<T: Codec>(&self, path: impl Into<PathArg>) -> TypedNode<T> {
         TypedNode {
             client: self.clone(),
             path: path.into(),
@@ -54,7 +58,7 @@ pub struct Versioned<T> {
 #[derive(Debug)]
 pub struct TypedNode<T> {
     client: Client,
-    path: String,
+    path: PathArg,
     compression: Option<Arc<dyn Compression>>,
     value: PhantomData<fn() -> T>,
 }
@@ -81,7 +85,7 @@ impl<T: Codec> TypedNode<T> {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.path.as_str()
     }
 
     /// Reads the value.

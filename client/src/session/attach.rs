@@ -60,6 +60,8 @@ impl Driver {
         self.send_credentials(wire, now).await?;
         self.resume_watches(wire);
         self.repeat_close(wire, now);
+        // What was noted while others were waited for: it is looked at once more.
+        shared.wake.notify_one();
         metrics::connected();
         let state = match wire.is_read_only {
             true => SessionState::ReadOnly,
@@ -95,17 +97,21 @@ impl Driver {
         }
     }
 
-    async fn send_credentials(&self, wire: &mut Wire, now: Instant) -> Result<(), End> {
+    async fn send_credentials(&mut self, wire: &mut Wire, now: Instant) -> Result<(), End> {
         let provider = self.shared.settings.auth.clone();
         let mut credentials = match provider {
             None => Vec::new(),
-            Some(provider) => match timeout(wire.info.timeout / 3, provider.credentials()).await {
-                Ok(Ok(credentials)) => credentials,
-                Ok(Err(error)) => {
-                    return Err(End::Disconnected(format!("no credentials: {error}")));
+            Some(provider) => {
+                let time = wire.info.timeout / 3;
+                let asked = async move { timeout(time, provider.credentials()).await };
+                match self.unless_ended(asked).await? {
+                    Ok(Ok(credentials)) => credentials,
+                    Ok(Err(error)) => {
+                        return Err(End::Disconnected(format!("no credentials: {error}")));
+                    }
+                    Err(_) => return Err(End::Disconnected("no credentials in time".to_owned())),
                 }
-                Err(_) => return Err(End::Disconnected("no credentials in time".to_owned())),
-            },
+            }
         };
         credentials.extend_from_slice(&self.shared.queue.lock().credentials);
         for credential in &credentials {

@@ -15,7 +15,12 @@ use tokio::time::Instant;
 use super::{SaslLogin, SessionInfo, Settings};
 use crate::hosts::HostPort;
 use crate::sasl::{DigestMd5, SaslError};
-use crate::transport::Socket;
+use crate::transport::{Socket, is_untrusted};
+
+/// The shortest session timeout that is believed: a shorter one would be spent on pings.
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// The longest, if no longer one was asked for: nothing could be done about a dead server before.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A server that answered the handshake.
 #[derive(Debug)]
@@ -37,6 +42,9 @@ pub(super) struct Connected {
 pub(super) enum DialError {
     /// Another server, or another time, may do better.
     Failed(String),
+    /// Its certificate is none that we trust, or ours is none for it: another server may have
+    /// another.
+    Untrusted(String),
     /// The server says that the session is over.
     Expired,
     /// No server will take these credentials.
@@ -56,7 +64,13 @@ pub(super) async fn dial(
     session: Option<&SessionInfo>,
     last_zxid: Zxid,
 ) -> Result<Connected, DialError> {
-    let failed = |error: std::io::Error| DialError::Failed(format!("{server}: {error}"));
+    let failed = |error: std::io::Error| {
+        let text = format!("{server}: {error}");
+        match is_untrusted(&error) {
+            true => DialError::Untrusted(text),
+            false => DialError::Failed(text),
+        }
+    };
     let (mut socket, address) = settings.connector.connect(server).await.map_err(failed)?;
     tracing::debug!(%server, %address, "connected, asking for a session");
 
@@ -82,7 +96,18 @@ pub(super) async fn dial(
         .map_err(failed)?;
     let response = ConnectResponse::decode(&payload)
         .map_err(|error| DialError::Failed(format!("{server} is no ZooKeeper server: {error}")))?;
-    if response.timeout_ms <= 0 {
+    let longest = wished.max(TIMEOUT_MAX);
+    let timeout = u64::try_from(response.timeout_ms).map(Duration::from_millis);
+    let timeout = timeout
+        .ok()
+        .filter(|time| time.is_zero() || (TIMEOUT_MIN..=longest).contains(time));
+    let Some(timeout) = timeout else {
+        return Err(DialError::Failed(format!(
+            "{server} does not keep the protocol: a session timeout of {} ms",
+            response.timeout_ms
+        )));
+    };
+    if timeout.is_zero() {
         return match session {
             Some(_) => Err(DialError::Expired),
             None => Err(DialError::Failed(format!(
@@ -101,7 +126,6 @@ pub(super) async fn dial(
         }
         _ => {}
     }
-    let timeout = Duration::from_millis(u64::from(response.timeout_ms.unsigned_abs()));
     let mut connected = Connected {
         socket,
         input,

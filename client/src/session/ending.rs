@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use quorate_proto::{OpCode, SessionId, Zxid};
+use tokio::time::Instant;
 
 use super::task::{Driver, Wire};
 use super::{Failure, Queued, SessionState};
@@ -77,7 +78,6 @@ impl Driver {
         let server = Arc::clone(&wire.server);
         for open in wire.link.drain() {
             let Some(slot) = open.slot else { continue };
-            self.shared.answered(1);
             let is_close = open.op == OpCode::CloseSession;
             let failure = Failure {
                 sent: true,
@@ -85,7 +85,15 @@ impl Driver {
                 reason: reason.clone(),
                 server: Arc::clone(&server),
             };
-            slot.fill(Err(failure));
+            self.to_answer.push((slot, Err(failure)));
+        }
+    }
+
+    /// The status says what happened: now the callers may see it.
+    fn answer_late(&mut self) {
+        for (slot, result) in self.to_answer.drain(..) {
+            self.shared.answered(1);
+            slot.fill(result);
         }
     }
 
@@ -103,13 +111,14 @@ impl Driver {
             };
             status.reason = Some(Reason::ConnectionLost(why));
         });
+        self.answer_late();
     }
 
     /// The session is over and another will be opened.
     pub(super) fn lost(&mut self, reason: Reason) {
         tracing::warn!(%reason, "session lost, opening another");
         metrics::session_lost(&reason);
-        self.attached = None;
+        let attached = self.attached.take();
         self.trust = None;
         self.shared.set_trusted_until(None);
         *self.shared.info.lock() = None;
@@ -125,12 +134,19 @@ impl Driver {
         self.last_zxid = Zxid::ZERO;
         self.watched_zxid = Zxid::ZERO;
         let mut queue = self.shared.queue.lock();
+        if let (Some(info), Reason::SessionGivenUp(_)) = (attached, &reason) {
+            // A server counts from the last that it heard, and rounds up to a tick, which is at
+            // most half of the timeout.
+            let until = Instant::now() + info.timeout * 3 / 2;
+            queue.given_up = Some((queue.generation, until));
+        }
         queue.generation += 1;
         queue.last_loss = Some(reason.clone());
         queue.unwatch.clear();
         let generation = queue.generation;
         let over = queue.take_out(|queued| queued.generation >= generation);
         drop(queue);
+        self.answer_late();
         self.refuse(over, &reason, true);
     }
 
@@ -160,6 +176,7 @@ impl Driver {
         });
         self.watches.lost(&reason, self.last_zxid);
         self.shared.set_watches_held(0);
+        self.answer_late();
         self.refuse(over, &reason, ends_session(&reason));
     }
 

@@ -164,6 +164,18 @@ impl Link {
             .is_some_and(|&ping| answered.sent >= ping + self.timeout / 3)
     }
 
+    /// Whether the request that is to be answered next left a whole timeout before a ping that is
+    /// answered already, and nobody waits for it any more. A server may take long; but nothing
+    /// that stands behind such a request is answered either, and another server may do better.
+    ///
+    /// While somebody waits it is that caller's time limit that decides: pings show that the
+    /// server keeps the session.
+    pub(crate) fn is_stuck(&self, pinged: Instant) -> bool {
+        self.open.front().is_some_and(|open| {
+            open.sent + self.timeout <= pinged && open.slot.as_ref().is_none_or(Slot::is_abandoned)
+        })
+    }
+
     /// When to look whether the server has been silent for too long.
     pub(crate) fn silent_at(&self) -> Instant {
         match self.doubted {

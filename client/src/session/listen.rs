@@ -68,10 +68,12 @@ impl Driver {
         wire.link.heard(now);
         match header.xid {
             Xid::PING => {
-                if let Some(sent) = wire.link.ping_answered() {
-                    self.proven(wire, Proof::Contact, sent, now);
-                }
-                return None;
+                let sent = wire.link.ping_answered()?;
+                self.proven(wire, Proof::Contact, sent, now);
+                return wire.link.is_stuck(sent).then(|| {
+                    let text = format!("{} answers pings and no requests", wire.server);
+                    End::Disconnected(text)
+                });
             }
             // Another server may be newer: without an error nobody would be told.
             Xid::SET_WATCHES if header.err != 0 => {
@@ -87,6 +89,13 @@ impl Driver {
                 return None;
             }
             _ => {}
+        }
+        if !is_plausible(header.zxid, self.last_zxid) {
+            let text = format!(
+                "{} answered with zxid {}, which no server has reached",
+                wire.server, header.zxid
+            );
+            return Some(End::Disconnected(text));
         }
         // Only from replies to requests, which come behind the events of what they have seen. Two
         // events of one transaction may be cut apart, and the second would then be behind what we
@@ -126,14 +135,12 @@ impl Driver {
         if let Some(arm) = open.arm {
             self.arm(wire, arm, header.err, open.slot.as_ref(), now);
         }
-        let is_refused_auth = open.op == OpCode::Auth && header.err != 0;
-        let is_closed = open.op == OpCode::CloseSession;
         if open.op == OpCode::RemoveWatches && open.slot.is_none() {
             self.taken_off(wire, header.xid, header.err, now);
         }
+        let end = self.end_of(wire, open.op, header.err);
         if let Some(slot) = open.slot {
-            self.shared.answered(1);
-            slot.fill(Ok(Response {
+            let response = Response {
                 xid: header.xid,
                 zxid: header.zxid,
                 err: header.err,
@@ -141,17 +148,30 @@ impl Driver {
                 server: Arc::clone(&wire.server),
                 session: wire.info.id,
                 generation: wire.generation,
-            }));
+            };
+            match end {
+                None => {
+                    self.shared.answered(1);
+                    slot.fill(Ok(response));
+                }
+                Some(_) => self.to_answer.push((slot, Ok(response))),
+            }
         }
-        if is_refused_auth {
+        end
+    }
+
+    /// What a reply with this code ends.
+    fn end_of(&self, wire: &Wire, op: OpCode, err: i32) -> Option<End> {
+        let is_closed = op == OpCode::CloseSession;
+        if op == OpCode::Auth && err != 0 {
             let text = format!("by {}", wire.server);
             return Some(End::Closed(Reason::AuthFailed(text)));
         }
-        match ErrorCode::from_code(header.err) {
+        match ErrorCode::from_code(err) {
             // It closes the connection behind such an answer. What waits to be sent must not be
             // sent into that: nobody would know what became of it.
-            Some(ErrorCode::Unimplemented) if is_unknown_to_old_servers(open.op) => {
-                let text = format!("{} does not know {:?}", wire.server, open.op);
+            Some(ErrorCode::Unimplemented) if is_unknown_to_old_servers(op) => {
+                let text = format!("{} does not know {op:?}", wire.server);
                 Some(End::Disconnected(text))
             }
             // Said by the leader, from the moment that it ends the session.
@@ -164,13 +184,9 @@ impl Driver {
                 Some(End::Disconnected(text))
             }
             // A server without a quorum ends no session but one of its own making.
-            _ if is_closed
-                && (header.err != 0 || (wire.is_read_only && self.attached.is_some())) =>
-            {
-                Some(End::Disconnected(
-                    "the server did not close the session".to_owned(),
-                ))
-            }
+            _ if is_closed && (err != 0 || (wire.is_read_only && self.attached.is_some())) => Some(
+                End::Disconnected("the server did not close the session".to_owned()),
+            ),
             _ => is_closed.then_some(End::Closed(Reason::Closed)),
         }
     }
@@ -228,7 +244,7 @@ impl Driver {
         }
     }
 
-    fn take_event(&mut self, wire: &Wire, header: ReplyHeader, body: &[u8]) -> Option<End> {
+    fn take_event(&mut self, wire: &mut Wire, header: ReplyHeader, body: &[u8]) -> Option<End> {
         match WatcherEvent::decode(body) {
             Ok(event) => {
                 let zxid = (header.zxid > Zxid::ZERO).then_some(header.zxid);
@@ -237,7 +253,11 @@ impl Driver {
                 None
             }
             Err(error @ DecodeError::BadValue { .. }) => {
-                tracing::warn!(%error, server = %wire.server, "an event of an unknown kind is skipped");
+                // As often as a server likes: once on each connection is enough.
+                if wire.events_skipped == 0 {
+                    tracing::warn!(%error, server = %wire.server, "events of an unknown kind are skipped");
+                }
+                wire.events_skipped += 1;
                 None
             }
             Err(error) => Some(End::Disconnected(format!(
@@ -254,6 +274,17 @@ impl Driver {
             trust.answered(proof, sent, now);
         }
     }
+}
+
+/// Whether a server that was at `seen` can be at `zxid` now. Its upper half counts the elections of
+/// the ensemble's life: more of them than this there were nowhere.
+///
+/// What is believed is shown to the next server, and one that is behind it refuses the session. A
+/// zxid that is false and plausible costs the session; one at the end of the range would cost it
+/// with every server for ever, also where the session is resumed.
+fn is_plausible(zxid: Zxid, seen: Zxid) -> bool {
+    const ELECTIONS_MAX: i64 = 1 << 24;
+    (zxid.0 >> 32) - (seen.0 >> 32) < ELECTIONS_MAX
 }
 
 /// Whether this is an operation that came after ZooKeeper 3.5, and that no setting switches off: a

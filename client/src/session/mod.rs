@@ -213,6 +213,9 @@ struct Queue {
     last_loss: Option<Reason>,
     /// The generation of the session that stands or is coming, from 1.
     generation: u64,
+    /// The last session that was given up here, by its generation, and until when a server may
+    /// keep it.
+    given_up: Option<(u64, Instant)>,
     /// Credentials that were added by hand, sent on every connection.
     credentials: Vec<Credential>,
 }
@@ -402,6 +405,14 @@ impl Session {
     /// The generation that a request submitted now belongs to.
     pub(crate) fn generation(&self) -> u64 {
         self.queue.lock().generation
+    }
+
+    /// Until when a server may still do what it was asked in a session that is over here; `None`
+    /// if it does nothing more for this one.
+    pub(crate) fn may_live_until(&self, generation: u64) -> Option<Instant> {
+        let given_up = self.queue.lock().given_up;
+        // An earlier session was given up earlier.
+        given_up.and_then(|(last, until)| (generation <= last).then_some(until))
     }
 
     /// Until when no other session can take this one's locks.

@@ -70,29 +70,43 @@ impl Driver {
                 Err(DialError::AuthFailed(text)) => {
                     return Err(End::Closed(Reason::AuthFailed(text)));
                 }
-                Err(DialError::Failed(text)) => {
-                    tracing::debug!(error = %text, "no connection");
-                    // The provider is asked before each round but the first, which it began.
-                    self.dials_failed += 1;
-                    if self.dials_failed >= self.servers.len() {
-                        self.dials_failed = 0;
-                        self.asks_for_servers = true;
-                    }
-                    shared.status.send_if_modified(|status| {
-                        // What ended the last session is worth more than why there is no next.
-                        let tells = status.state != SessionState::Lost;
-                        if tells {
-                            status.reason = Some(Reason::NoServer(text));
-                        }
-                        tells
-                    });
-                }
+                Err(DialError::Failed(text)) => self.dial_failed(text, false),
+                Err(DialError::Untrusted(text)) => self.dial_failed(text, true),
             }
         }
     }
 
+    fn dial_failed(&mut self, text: String, is_untrusted: bool) {
+        tracing::debug!(error = %text, "no connection");
+        self.dials_failed += 1;
+        self.untrusted_in_a_row = match is_untrusted {
+            true => self.untrusted_in_a_row + 1,
+            false => 0,
+        };
+        // The provider is asked before each round but the first, which it began.
+        if self.dials_failed >= self.servers.len() {
+            self.dials_failed = 0;
+            self.asks_for_servers = true;
+        }
+        let reason = match self.untrusted_in_a_row >= self.servers.len() {
+            true => Reason::Tls(text),
+            false => Reason::NoServer(text),
+        };
+        self.shared.status.send_if_modified(|status| {
+            // What ended the last session is worth more than why there is no next.
+            let tells = status.state != SessionState::Lost;
+            if tells {
+                status.reason = Some(reason);
+            }
+            tells
+        });
+    }
+
     /// Waits for something, unless the client or its session ends first.
-    async fn unless_ended<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
+    pub(super) async fn unless_ended<T>(
+        &mut self,
+        future: impl Future<Output = T>,
+    ) -> Result<T, End> {
         let shared = Arc::clone(&self.shared);
         tokio::pin!(future);
         loop {

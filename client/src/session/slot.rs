@@ -31,7 +31,7 @@ enum State {
     Waiting(Option<Waker>),
     /// On its way to the server.
     Sent(Option<Waker>),
-    Done(Box<Result<Response, Failure>>),
+    Done(Result<Response, Failure>),
     /// The answer was taken, or nobody wants it.
     Gone {
         was_sent: bool,
@@ -43,7 +43,7 @@ impl State {
         match self {
             State::Waiting(_) => false,
             State::Sent(_) => true,
-            State::Done(result) => match &**result {
+            State::Done(result) => match result {
                 Ok(_) => true,
                 Err(failure) => failure.sent,
             },
@@ -101,7 +101,7 @@ impl Slot {
         match &mut inner.state {
             State::Waiting(waker) | State::Sent(waker) => {
                 let waker = waker.take();
-                inner.state = State::Done(Box::new(result));
+                inner.state = State::Done(result);
                 drop(inner);
                 if let Some(waker) = waker {
                     waker.wake();
@@ -126,12 +126,12 @@ impl Drop for Slot {
         let sent = inner.state.was_sent();
         if let State::Waiting(waker) | State::Sent(waker) = &mut inner.state {
             let waker = waker.take();
-            inner.state = State::Done(Box::new(Err(Failure {
+            inner.state = State::Done(Err(Failure {
                 sent,
                 session_gone: false,
                 reason: Reason::RuntimeGone,
                 server: Arc::from(""),
-            })));
+            }));
             drop(inner);
             if let Some(waker) = waker {
                 waker.wake();
@@ -154,7 +154,7 @@ impl Answer {
                 let orphan = inner.orphan.take();
                 drop(inner);
                 if let Some(Orphan(clean_up)) = orphan {
-                    clean_up(*result);
+                    clean_up(result);
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Future for Answer {
                 let gone = State::Gone { was_sent: true };
                 inner.orphan = None;
                 match std::mem::replace(&mut inner.state, gone) {
-                    State::Done(result) => Poll::Ready(*result),
+                    State::Done(result) => Poll::Ready(result),
                     // Polled again after it was ready, or given up: nothing more will come.
                     _ => Poll::Pending,
                 }

@@ -6,12 +6,15 @@
 //! Invariant: what has arrived is read before time is judged.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::{Either, pending};
+use futures::poll;
 use quorate_proto::{Xid, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
@@ -23,7 +26,7 @@ use super::link::Link;
 use super::reach::{find_writable, no_time_to_close, until};
 use super::trust::Trust;
 use super::watches::Watches;
-use super::{Session, SessionInfo};
+use super::{Failure, Response, Session, SessionInfo, Slot};
 use crate::error::Reason;
 use crate::hosts::{HostPort, ServerList};
 use crate::transport::Socket;
@@ -49,7 +52,9 @@ pub(crate) fn spawn(session: &Arc<Session>, tracker: &TaskTracker) {
         watched_zxid: Zxid::ZERO,
         asks_for_servers: true,
         dials_failed: 0,
+        untrusted_in_a_row: 0,
         close_by: None,
+        to_answer: Vec::new(),
         is_over: false,
         shared: Arc::clone(session),
     };
@@ -72,8 +77,12 @@ pub(super) struct Driver {
     pub(super) asks_for_servers: bool,
     /// Since the provider was asked.
     pub(super) dials_failed: usize,
+    /// Dials, one after the other, that failed for want of trust.
+    pub(super) untrusted_in_a_row: usize,
     /// Until when a close may take, once it is known.
     pub(super) close_by: Option<Instant>,
+    /// What is answered once the status says why.
+    pub(super) to_answer: Vec<(Slot, Result<Response, Failure>)>,
     /// Everybody has been told that it is over.
     pub(super) is_over: bool,
 }
@@ -89,6 +98,8 @@ pub(super) struct Wire {
     pub(super) is_read_only: bool,
     /// Answers to `setWatches` that are still to come.
     pub(super) watches_resuming: usize,
+    /// Events of kinds that nobody here knows.
+    pub(super) events_skipped: u64,
     /// Removals of lasting watches that are not answered yet.
     pub(super) taking_off: VecDeque<(Xid, Arc<str>)>,
 }
@@ -141,6 +152,7 @@ impl Driver {
             generation,
             is_read_only,
             watches_resuming: 0,
+            events_skipped: 0,
             taking_off: VecDeque::new(),
         };
         let attached = self.attach(&mut wire, asked, now).await;
@@ -198,6 +210,13 @@ impl Driver {
             if wire.input.capacity() - wire.input.len() < READ_LEFT_MIN {
                 wire.input.reserve(READ_CHUNK);
             }
+            // Nearly always there is room, and one round less until there is an answer to wait for.
+            if !wire.out.is_empty()
+                && let Poll::Ready(written) = poll!(pin!(writer.write_buf(&mut wire.out)))
+                && let Some(end) = not_written(written)
+            {
+                return end;
+            }
             // What TLS keeps back is flushed by the next read. Waiting for that here would end only
             // when a server reads.
             let moved = async {
@@ -215,13 +234,8 @@ impl Driver {
                         return End::Disconnected("the server closed the connection".to_owned());
                     }
                     Moved::In(Ok(_)) => if let Some(end) = self.take_in(wire) { return end },
-                    Moved::Out(Ok(0)) => {
-                        return End::Disconnected("nothing can be written".to_owned());
-                    }
-                    Moved::Out(Ok(_)) => {}
-                    Moved::In(Err(error)) | Moved::Out(Err(error)) => {
-                        return End::Disconnected(error.to_string());
-                    }
+                    Moved::In(Err(error)) => return End::Disconnected(error.to_string()),
+                    Moved::Out(written) => if let Some(end) = not_written(written) { return end },
                 },
                 () = shared.wake.notified() => {
                     let new_servers = shared.new_servers.lock().take();
@@ -240,5 +254,14 @@ impl Driver {
                 () = &mut alarm => {}
             }
         }
+    }
+}
+
+/// How a write ends the connection, if it does.
+fn not_written(written: std::io::Result<usize>) -> Option<End> {
+    match written {
+        Ok(0) => Some(End::Disconnected("nothing can be written".to_owned())),
+        Ok(_) => None,
+        Err(error) => Some(End::Disconnected(error.to_string())),
     }
 }

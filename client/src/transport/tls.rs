@@ -34,7 +34,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// certificates come from its operator. Certificates and keys are PEM, what the user of Java
 /// gets with `keytool -exportcert -rfc` or `openssl pkcs12`.
 ///
-/// ```no_run
+/// ```
 /// use quorate_client::TlsOptions;
 ///
 /// let tls = TlsOptions::new()
@@ -276,6 +276,29 @@ impl TlsConfig {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
         };
         self.connector.connect(name, stream).await
+    }
+}
+
+/// Whether a failed handshake is one of certificates: the server's as we judge it, or ours as the
+/// server does.
+pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    use tokio_rustls::rustls::{AlertDescription, Error};
+    match error.downcast_ref() {
+        Some(Error::InvalidCertificate(_)) => true,
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::NoCertificate
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::CertificateRequired
+                | AlertDescription::DecryptError
+        ),
+        _ => false,
     }
 }
 

@@ -35,11 +35,19 @@ pub struct Asked {
 pub struct Received {
     pub xid: Xid,
     pub op: i32,
+    pub body: Vec<u8>,
 }
 
 impl Received {
     pub fn is(&self, op: OpCode) -> bool {
         self.op == op.code()
+    }
+
+    /// Of a request that begins with a path, as most do.
+    pub fn path(&self) -> &str {
+        let (len, rest) = self.body.split_first_chunk().unwrap();
+        let len = usize::try_from(i32::from_be_bytes(*len)).unwrap();
+        std::str::from_utf8(&rest[..len]).unwrap()
     }
 }
 
@@ -124,10 +132,11 @@ impl Peer {
     /// The next request; `None` at the end.
     pub async fn request(&mut self) -> Option<Received> {
         let payload = self.frame().await?;
-        let (header, _) = RequestHeader::decode(&payload).unwrap();
+        let (header, body) = RequestHeader::decode(&payload).unwrap();
         Some(Received {
             xid: header.xid,
             op: header.op,
+            body: body.to_vec(),
         })
     }
 

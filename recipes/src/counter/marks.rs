@@ -66,7 +66,7 @@ impl Marks {
     async fn make(&self, client: &Client) -> Result<Mark> {
         let client = client.pinned();
         let created = client
-            .create(&format!("{}/", self.directory), NOT_COUNTED)
+            .create(format!("{}/", self.directory), NOT_COUNTED)
             .ephemeral()
             .sequential()
             .protected()

@@ -184,7 +184,7 @@ impl Group {
         if self.layout == GroupLayout::KazooParty && !name.ends_with(PARTY) {
             return Ok(None);
         }
-        let node = match self.client.get(&self.path_of(name)).await {
+        let node = match self.client.get(self.path_of(name)).await {
             Ok(node) => node,
             Err(error) if error.is_no_node() => return Ok(None),
             Err(error) => return Err(error),

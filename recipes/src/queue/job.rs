@@ -218,7 +218,7 @@ impl Work {
             self.bury().await?;
             return Ok(false);
         }
-        let set = hold.client().set(&self.path(), self.raw.data.clone());
+        let set = hold.client().set(self.path(), self.raw.data.clone());
         match set.version(self.raw.version).idempotent().await {
             Ok(stat) => {
                 self.raw.version = stat.version;

@@ -129,7 +129,7 @@ impl<T: Codec + Send + 'static> Queue<T> {
         let line = Mutex::new(client, &format!("{}-producers", self.path()));
         let place = line.acquire().await?;
         loop {
-            match client.children(&self.shared.items()).watch().await {
+            match client.children(self.shared.items()).watch().await {
                 Ok((names, _, watch)) if names.len() >= limit => drop(watch.await?),
                 Ok(_) => break,
                 Err(error) if error.is_no_node() => break,

@@ -33,7 +33,7 @@ fn judge(effects: &[String], items: usize) -> Result<(), String> {
 async fn effects(zk: &Client) -> Vec<String> {
     let mut effects = Vec::new();
     for name in children(zk, "/done").await {
-        let node = zk.get(&format!("/done/{name}")).await.unwrap();
+        let node = zk.get(format!("/done/{name}")).await.unwrap();
         effects.push(node.text().unwrap().to_owned());
     }
     effects

@@ -5,7 +5,8 @@
 
 All of them work on one `quorate server` whose data lies in memory, so that what is compared is
 the client. A round runs every cell once with every client, in a new order; the table has the
-medians. CPU time is the client process's own, per operation; trust it more than the rate where
+medians. `--clients` may name `raw`, too: the protocol's bytes without a client, as the ceiling.
+CPU time is the client process's own, per operation; trust it more than the rate where
 the machine is shared.
 """
 

@@ -1,76 +1,23 @@
 use std::error::Error as _;
 
 use futures::FutureExt as _;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use super::*;
 use crate::transport::tests::listener;
 use crate::transport::{Connector, Socket};
 
-/// An authority that signs certificates for the test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
+#[allow(
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "shared with the tests of the whole"
+)]
+#[path = "../../../tests/support/certificates.rs"]
+mod certificates;
 
-/// A certificate and its key, in PEM.
-struct Identity {
-    chain: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn sign(&self, name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let key = key.serialize_pem();
-        Identity { chain, key }
-    }
-}
-
-/// Does a server ask for a client's certificate, and whose does it accept?
-enum ClientAuth<'a> {
-    Ignored,
-    SignedBy(&'a Authority),
-}
-
-fn acceptor(server: &Identity, client_auth: ClientAuth<'_>) -> TlsAcceptor {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap();
-    let builder = match client_auth {
-        ClientAuth::Ignored => builder.with_no_client_auth(),
-        ClientAuth::SignedBy(authority) => {
-            let trusted = TlsOptions::new().ca_pem(authority.pem.as_str());
-            let roots = Arc::new(trusted.roots().unwrap());
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
-    };
-    let chain = Pem::Bytes(server.chain.clone().into())
-        .certificates()
-        .unwrap();
-    let key = Pem::Bytes(server.key.clone().into()).private_key().unwrap();
-    let config = builder.with_single_cert(chain, key).unwrap();
-    TlsAcceptor::from(Arc::new(config))
-}
+use certificates::{Authority, ClientAuth, Identity, acceptor};
 
 /// What each side says of a connection to 127.0.0.1 over which four bytes go there and back:
 /// the server how many certificates the client showed.

@@ -5,13 +5,14 @@
 //! quorate-bench-client LIBRARY OPERATION OUTSTANDING OPERATIONS SERVER [RUNTIME]
 //! ```
 //!
-//! LIBRARY is `quorate` or `zookeeper-client`; OPERATION `get`, `set` or `create`; RUNTIME `multi`
+//! LIBRARY is `quorate`, `zookeeper-client` or `raw`, see [`raw`]; OPERATION `get`, `set` or `create`; RUNTIME `multi`
 //! (the default: as many workers as there are cores) or `current`. The CPU time is the whole
 //! process's, between the first timed call and the last answer. `watches` takes the place of
 //! OPERATION in `quorate watches …`, see [`watches`].
 
 mod cpu;
 mod quorate;
+mod raw;
 mod watches;
 mod zookeeper;
 
@@ -122,6 +123,7 @@ fn main() -> Result<()> {
         match library {
             "quorate" => quorate::run(&cell).await,
             "zookeeper-client" => zookeeper::run(&cell).await,
+            "raw" => raw::run(&cell),
             other => Err(format!("no library {other}").into()),
         }
     })?;

@@ -20,9 +20,11 @@ pub async fn run(cell: &Cell) -> Result<Taken> {
             .await?
         }
         "create" => {
+            let numbers = cell.warm_up() + cell.operations;
+            let paths: Vec<_> = (0..numbers).map(|n| format!("{parent}/{n}")).collect();
             timed(cell, |number| {
-                let path = format!("{parent}/{number}");
-                client.create(&path, data.clone()).send().map_ok(drop)
+                let create = client.create(&paths[number], data.clone());
+                create.send().map_ok(drop)
             })
             .await?
         }
