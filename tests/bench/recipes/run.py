@@ -40,7 +40,7 @@ COUNTS = {
     "queue-once": {"quorate": 8_000, "curator": 2_000, "kazoo": 1_000},
 }
 # On a disk each write takes longer than a library does.
-DISK_COUNTS = {"quorate": 1_500, "curator": 1_000, "kazoo": 400}
+DISK_COUNTS = {"quorate": 1_200, "curator": 800, "kazoo": 300}
 OPCODES = {1: "create", 2: "delete", 3: "exists", 4: "getData", 5: "setData", 8: "getChildren",
            12: "getChildren", 14: "multi", 15: "create", 18: "removeWatches", 19: "create",
            103: "removeWatches"}
