@@ -2,7 +2,7 @@
 //! already. Prints one line of JSON. Its siblings do the same with Curator and kazoo.
 //!
 //! ```text
-//! quorate-bench-recipes CELL COUNT SERVER
+//! quorate-bench-recipes CELL COUNT SERVER [multi]
 //! ```
 //!
 //! | cell | what is counted |
@@ -12,7 +12,7 @@
 //! | `queue` | an item that is put by one of [`PRODUCERS`], taken by one of [`CONSUMERS`] and done |
 //! | `queue-once` | the same in a queue that takes at most once |
 //!
-//! The CPU time is the whole process's between the first and the last that is counted.
+//! The runtime has one thread, or as many as there are cores with `multi`. The CPU time is the whole process's between the first and the last that is counted.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -29,6 +29,8 @@ use quorate_recipes::Client;
 use quorate_recipes::lock::Mutex;
 use quorate_recipes::queue::Queue;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -73,15 +75,22 @@ impl Moment {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    // On a task, where applications use locks.
-    let mut running = JoinSet::new();
-    running.spawn(run(std::env::args().skip(1).collect()));
-    while let Some(done) = running.join_next().await {
-        done??;
-    }
-    Ok(())
+fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut builder = match arguments.len() {
+        4 if arguments.pop().as_deref() == Some("multi") => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    runtime.block_on(async {
+        // On a task, where applications use locks.
+        let mut running = JoinSet::new();
+        running.spawn(run(arguments));
+        while let Some(done) = running.join_next().await {
+            done??;
+        }
+        Ok(())
+    })
 }
 
 async fn run(arguments: Vec<String>) -> Result<()> {
@@ -170,10 +179,10 @@ async fn queue(server: &str, count: usize, is_at_most_once: bool) -> Result<()> 
         let mut queues: Vec<Queue<String>> = queues.collect();
         let consumers = queues.split_off(PRODUCERS);
         began = Moment::now();
-        let left = AtomicUsize::new(count);
+        let (left, done) = (AtomicUsize::new(count), Notify::new());
         let (_, _) = try_join(
             try_join_all(queues.iter().map(|queue| produce(queue, count))),
-            try_join_all(consumers.iter().map(|queue| consume(queue, &left))),
+            try_join_all(consumers.iter().map(|queue| consume(queue, &left, &done))),
         )
         .await?;
     }
@@ -187,12 +196,17 @@ async fn produce(queue: &Queue<String>, count: usize) -> Result<()> {
     Ok(puts.try_for_each(|_| std::future::ready(Ok(()))).await?)
 }
 
-async fn consume(queue: &Queue<String>, left: &AtomicUsize) -> Result<()> {
+async fn consume(queue: &Queue<String>, left: &AtomicUsize, done: &Notify) -> Result<()> {
     while left.load(Ordering::Relaxed) > 0 {
-        // The last items may be another's.
-        if let Some(job) = queue.take_within(Duration::from_millis(50)).await? {
-            job.ack().await?;
-            left.fetch_sub(1, Ordering::Relaxed);
+        // Only given up when nothing is left: what is taken at most once may be lost with a take.
+        let job = tokio::select! {
+            job = queue.take() => job?,
+            () = done.notified() => continue,
+        };
+        job.ack().await?;
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            (0..CONSUMERS).for_each(|_| done.notify_one());
+            done.notify_waiters();
         }
     }
     Ok(())

@@ -257,20 +257,10 @@ impl Peer {
         let (items, stopped) = (Arc::clone(&seen), stop.clone());
         let consuming = self.tasks.spawn(async move {
             loop {
-                // Not while an item is taken: where it is taken at most once it would be lost.
-                let job = match queue.try_take().await {
-                    Ok(Some(job)) => job,
-                    Ok(None) => {
-                        if stopped.is_cancelled() {
-                            return Ok(());
-                        }
-                        // Wakes up for an item, and now and then to see whether it should stop.
-                        match queue.take_within(Duration::from_millis(100)).await? {
-                            Some(job) => job,
-                            None => continue,
-                        }
-                    }
-                    Err(error) => return Err(error.into()),
+                // Stopped when all is consumed: what is taken at most once may be lost with a take.
+                let job = tokio::select! {
+                    job = queue.take() => job?,
+                    () = stopped.cancelled() => return Ok(()),
                 };
                 items.lock().push(job.body.clone());
                 job.ack().await?;
