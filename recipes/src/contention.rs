@@ -15,12 +15,15 @@ mod contender;
 mod standing;
 
 use bytes::Bytes;
-use quorate_client::{Client, Result};
+use quorate_client::{Call, Client, Create, Created, Result, Stat};
 
 use crate::naming::{self, Layout, Naming};
 
 pub use contender::Contender;
 pub use standing::{Contestant, Standing};
+
+/// A listing that is on its way.
+pub(crate) type Listing = Call<(Vec<String>, Stat)>;
 
 /// A directory that contenders enter.
 #[derive(Clone, Debug)]
@@ -108,6 +111,24 @@ impl Contention {
     /// May be dropped at any time: a znode that was or will be made is deleted in the background.
     pub async fn enter(&self, data: impl Into<Bytes>) -> Result<Contender> {
         let client = self.client.pinned();
+        let created = self.creation(&client, data.into()).await?;
+        Ok(self.entered(client, created))
+    }
+
+    /// Enters, and lists the directory in the same breath: the second request leaves behind the
+    /// first, so its answer shows our znode unless the first had to be repeated.
+    ///
+    /// For those who look at once. As [`enter`](Contention::enter) otherwise.
+    pub(crate) async fn enter_and_list(&self, data: Bytes) -> Result<(Contender, Listing)> {
+        let client = self.client.pinned();
+        let create = self.creation(&client, data).send();
+        let listing = client.children(&self.directory).send();
+        let created = create.await?;
+        Ok((self.entered(client, created), listing))
+    }
+
+    /// `client` is pinned to the session that is to own the znode.
+    fn creation(&self, client: &Client, data: Bytes) -> Create {
         let prefix = format!(
             "{}/{}",
             self.directory.trim_end_matches('/'),
@@ -118,16 +139,18 @@ impl Contention {
             .ephemeral()
             .sequential()
             .container_parents();
-        let created = match self.naming.layout() {
+        match self.naming.layout() {
             Layout::Kazoo => create.protected_as_kazoo(),
             Layout::Curator => create.protected(),
         }
-        .await?;
+    }
+
+    fn entered(&self, client: Client, created: Created) -> Contender {
         let contention = Contention {
             client,
             ..self.clone()
         };
-        Ok(Contender::new(contention, created.path, created.stat))
+        Contender::new(contention, created.path, created.stat)
     }
 
     /// Takes up a znode that this session made before: in an earlier process, whose session this

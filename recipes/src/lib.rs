@@ -87,10 +87,8 @@
 //!   is there twice. The names of items have no place for a mark.
 //! - Curator's and kazoo's processes exclude each other only in the layout that both read. Stock
 //!   kazoo locks and Curator's never meet on one path, whichever is chosen here.
-//! - No run beside Curator or kazoo on one path yet: tests fix the names and bytes that are known of
-//!   them.
-//! - No comparison of speed with the recipes of others yet. The costs in the tables are requests,
-//!   counted, not times.
+//! - What runs beside Curator and kazoo on one path, and what cannot, is in
+//!   `docs/recipes/interop.md`; how fast, in `docs/performance-recipes.md`.
 //! - No kit yet to test your own recipes on simulated time: the tests here run in real time, against
 //!   a server in the same process.
 //! - Not built yet: service discovery; `CachedAtomicInteger`. The layouts of ZooKeeper's own

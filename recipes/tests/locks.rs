@@ -186,6 +186,21 @@ async fn an_uncontended_mutex_costs_a_create_a_list_and_a_delete() {
     let again = relay.requests.load(Ordering::Relaxed) - before - first;
     // Its gate is a mutex; the count's watch is taken off, as no watch may stay behind.
     assert!(again <= 7, "{again} requests");
+
+    // A free lock takes one round trip: both requests leave before either is answered.
+    let before = relay.requests.load(Ordering::Relaxed);
+    relay.swallow(true);
+    let taking = TaskTracker::new().spawn(async move { lock.acquire().await });
+    let sent = async {
+        while relay.requests.load(Ordering::Relaxed) - before < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), sent)
+        .await
+        .unwrap();
+    relay.swallow(false);
+    taking.await.unwrap().unwrap().release().await.unwrap();
 }
 
 #[tokio::test]

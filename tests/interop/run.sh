@@ -66,9 +66,12 @@ area zkcli "$python" zkcli.py --kind "$kind"
 area c-client "$python" c_client.py --kind "$kind"
 area curator "$python" curator.py --kind "$kind"
 if [ "$size" = short ]; then
+  area recipes "$python" recipes_matrix.py --kind "$kind"
   area differential "$python" differential.py --kind "$kind" --seeds 10 --steps 300
   area datadir "$python" datadir.py --kind "$kind" --seeds 1 --steps 150
 else
+  area recipes "$python" recipes_matrix.py --kind "$kind" --rounds 50
+  area recipes-faults "$python" recipes_matrix.py --faults
   area differential "$python" differential.py --kind "$kind" --seeds 200 --steps 400
   area restarts "$python" differential.py --kind "$kind" --seeds 20 --steps 300 --restart
   area datadir "$python" datadir.py --kind "$kind"

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_client::{Client, Context, Error, Reason, Result, SessionId, Stat, Watch};
 use tokio::time::{Instant, sleep};
 
-use super::{Contention, Entry, Place};
+use super::{Contention, Entry, Listing, Place};
 use crate::fencing::FencingToken;
 use crate::lost::Lost;
 
@@ -103,16 +103,30 @@ impl Contender {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn place(&self) -> Result<Place> {
-        let (entries, foreign) = self.contention.entries().await?;
-        let own = entries.iter().position(|entry| entry.name == self.name());
-        match own {
-            Some(own) => Ok(Place {
-                entries,
-                own,
-                foreign,
-            }),
-            None => Err(self.gone()),
+        let listed = self.contention.entries().await?;
+        self.place_in(listed).ok_or_else(|| self.gone())
+    }
+
+    /// As [`place`](Contender::place), by a listing that was sent behind the create.
+    ///
+    /// One that shows our znode shows all who are in front of it, whenever it was answered: their
+    /// numbers were given before ours. One that does not says nothing: the create was repeated.
+    pub(crate) async fn place_by(&self, listing: Listing) -> Result<Place> {
+        if let Ok((names, _)) = listing.await
+            && let Some(place) = self.place_in(self.contention.sort(names))
+        {
+            return Ok(place);
         }
+        self.place().await
+    }
+
+    fn place_in(&self, (entries, foreign): (Vec<Entry>, Vec<String>)) -> Option<Place> {
+        let own = entries.iter().position(|entry| entry.name == self.name())?;
+        Some(Place {
+            entries,
+            own,
+            foreign,
+        })
     }
 
     /// Waits until it is our turn: until `blocker` finds none among the entries that we must wait
@@ -129,9 +143,22 @@ impl Contender {
     /// # Cancel safety
     /// May be dropped and called again: our place is kept.
     pub async fn wait(&self, blocker: impl Fn(&[Entry], usize) -> Option<usize>) -> Result<Place> {
+        self.wait_from(None, blocker).await
+    }
+
+    /// As [`wait`](Contender::wait), and looks first at a listing that was sent behind the create.
+    pub(crate) async fn wait_from(
+        &self,
+        mut listing: Option<Listing>,
+        blocker: impl Fn(&[Entry], usize) -> Option<usize>,
+    ) -> Result<Place> {
         self.while_in_session(async {
             loop {
-                let place = match self.place().await {
+                let looked = match listing.take() {
+                    Some(listing) => self.place_by(listing).await,
+                    None => self.place().await,
+                };
+                let place = match looked {
                     Ok(place) => place,
                     Err(error) => {
                         self.go_on_after(error).await?;

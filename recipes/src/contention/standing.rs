@@ -60,24 +60,8 @@ impl Contention {
         blocker: impl Fn(&[Entry], usize) -> Option<usize>,
     ) -> Result<Standing> {
         let (entries, foreign) = self.entries().await?;
-        let reads = entries.iter().map(|entry| {
-            let path = self.path_of(&entry.name);
-            async move {
-                match self.client().get(&path).await {
-                    Ok(node) => Ok(Some(Contestant {
-                        name: entry.name.clone(),
-                        path,
-                        tag: entry.tag,
-                        data: node.data,
-                        session: SessionId(node.stat.ephemeral_owner),
-                        since_ms: node.stat.ctime,
-                        token: FencingToken::from(node.stat.czxid),
-                    })),
-                    Err(error) if error.is_no_node() => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
-        });
+        // By value: a closure over references would keep the future from being `Send`.
+        let reads = entries.clone().into_iter().map(|entry| self.read(entry));
         let read: Vec<Option<Contestant>> = futures::stream::iter(reads)
             .buffered(READS_MAX)
             .try_collect()
@@ -96,5 +80,43 @@ impl Contention {
             }
         }
         Ok(standing)
+    }
+
+    /// What a contender's znode says; `None` if it has left meanwhile.
+    async fn read(&self, entry: Entry) -> Result<Option<Contestant>> {
+        let path = self.path_of(&entry.name);
+        match self.client().get(&path).await {
+            Ok(node) => Ok(Some(Contestant {
+                name: entry.name,
+                path,
+                tag: entry.tag,
+                data: node.data,
+                session: SessionId(node.stat.ephemeral_owner),
+                since_ms: node.stat.ctime,
+                token: FencingToken::from(node.stat.czxid),
+            })),
+            Err(error) if error.is_no_node() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_client::Client;
+
+    use crate::election::LeaderLatch;
+    use crate::lock::{Mutex, RwLock, Semaphore};
+
+    /// Compiles, or not: nothing is run.
+    #[test]
+    fn who_stands_where_can_be_asked_in_a_task_of_its_own() {
+        fn is_send(_: impl Send) {}
+        let _ = |client: &Client| {
+            is_send(Mutex::new(client, "/a").contenders());
+            is_send(RwLock::new(client, "/a").contenders());
+            is_send(Semaphore::new(client, "/a", 1).contenders());
+            is_send(LeaderLatch::new(client, "/a", "").participants());
+        };
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_client::{Client, Result};
 
 use super::{Leader, Observe};
-use crate::contention::{Contender, Contention, Standing};
+use crate::contention::{Contender, Contention, Listing, Standing};
 use crate::lock::LockGuard;
 use crate::lock::mutex::{predecessor, within};
 use crate::naming::{Layout, Naming};
@@ -20,7 +20,7 @@ use crate::naming::{Layout, Naming};
 /// | guarantee | one leader at a time, in the order of arrival; [`LockGuard::lost`] resolves before the next leads |
 /// | what can go wrong | a leader that stands still, and does not look: compare [tokens](LockGuard::token) |
 /// | znodes | `<path>/_c_<uuid>-latch-<number>`, ephemeral, with the candidate's id; `<path>` is a container |
-/// | cost | no other candidate: create, list. Waiting: one watch; a listing when the one in front leaves |
+/// | cost | no other candidate: create and list, in one round trip. Waiting: one watch; a listing when the one in front leaves |
 /// | Curator, kazoo | `LeaderLatch`; `Election` with [`Layout::Kazoo`] |
 ///
 /// ```no_run
@@ -105,19 +105,23 @@ impl LeaderLatch {
     /// May be dropped at any time: a candidacy that was found is given up in the background.
     pub async fn resume(&self) -> Result<Option<Leadership>> {
         match self.contention.resume().await? {
-            Some(contender) => self.lead_in_turn(contender).await.map(Some),
+            Some(contender) => self.lead_in_turn(contender, None).await.map(Some),
             None => Ok(None),
         }
     }
 
     async fn campaign_noting(&self, has_entered: &AtomicBool) -> Result<Leadership> {
-        let contender = self.contention.enter(self.id.clone()).await?;
+        let (contender, listing) = self.contention.enter_and_list(self.id.clone()).await?;
         has_entered.store(true, Ordering::Relaxed);
-        self.lead_in_turn(contender).await
+        self.lead_in_turn(contender, Some(listing)).await
     }
 
-    async fn lead_in_turn(&self, contender: Contender) -> Result<Leadership> {
-        contender.wait(predecessor).await?;
+    async fn lead_in_turn(
+        &self,
+        contender: Contender,
+        listing: Option<Listing>,
+    ) -> Result<Leadership> {
+        contender.wait_from(listing, predecessor).await?;
         Ok(Leadership(LockGuard::claim(contender).await?))
     }
 

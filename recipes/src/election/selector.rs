@@ -137,8 +137,8 @@ impl LeaderSelector {
     }
 
     async fn win(&self) -> Result<LockGuard> {
-        let contender = self.contention.enter(self.id.clone()).await?;
-        contender.wait(predecessor).await?;
+        let (contender, listing) = self.contention.enter_and_list(self.id.clone()).await?;
+        contender.wait_from(Some(listing), predecessor).await?;
         LockGuard::claim(contender).await
     }
 

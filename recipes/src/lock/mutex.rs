@@ -18,7 +18,7 @@ use crate::naming::{Layout, Naming};
 /// | guarantee | first come, first served; [`LockGuard::lost`] resolves before the next can hold it |
 /// | what can go wrong | a holder that stands still, and does not look: compare [tokens](LockGuard::token) |
 /// | znodes | `<path>/_c_<uuid>-lock-<number>`, ephemeral; `<path>` is a container |
-/// | cost | free lock: create, list, delete. Waiting: one watch; a listing when the one in front leaves |
+/// | cost | free lock: create and list in one round trip, delete. Waiting: one watch; a listing when the one in front leaves |
 /// | Curator, kazoo | `InterProcessMutex`, `LeaderSelector`; `Lock` with [`Layout::Kazoo`] |
 ///
 /// It is not re-entrant: who holds a guard passes a reference to it.
@@ -91,9 +91,9 @@ impl Mutex {
     }
 
     pub(crate) async fn acquire_noting(&self, has_entered: &AtomicBool) -> Result<LockGuard> {
-        let contender = self.contention.enter(self.data.clone()).await?;
+        let (contender, listing) = self.contention.enter_and_list(self.data.clone()).await?;
         has_entered.store(true, Ordering::Relaxed);
-        contender.wait(predecessor).await?;
+        contender.wait_from(Some(listing), predecessor).await?;
         LockGuard::claim(contender).await
     }
 
@@ -105,8 +105,8 @@ impl Mutex {
     /// # Cancel safety
     /// As [`acquire`](Mutex::acquire).
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>> {
-        let contender = self.contention.enter(self.data.clone()).await?;
-        let place = contender.place().await?;
+        let (contender, listing) = self.contention.enter_and_list(self.data.clone()).await?;
+        let place = contender.place_by(listing).await?;
         if place.own > 0 {
             contender.leave().await?;
             return Ok(None);

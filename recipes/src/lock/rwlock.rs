@@ -175,16 +175,16 @@ impl RwLock {
     }
 
     async fn read_noting(&self, has_entered: &AtomicBool) -> Result<ReadGuard> {
-        let contender = self.read.enter(self.data.clone()).await?;
+        let (contender, listing) = self.read.enter_and_list(self.data.clone()).await?;
         has_entered.store(true, Ordering::Relaxed);
-        contender.wait(nearest_writer).await?;
+        contender.wait_from(Some(listing), nearest_writer).await?;
         Ok(self.reading(LockGuard::claim(contender).await?))
     }
 
     async fn write_noting(&self, has_entered: &AtomicBool) -> Result<WriteGuard> {
-        let contender = self.write.enter(self.data.clone()).await?;
+        let (contender, listing) = self.write.enter_and_list(self.data.clone()).await?;
         has_entered.store(true, Ordering::Relaxed);
-        contender.wait(predecessor).await?;
+        contender.wait_from(Some(listing), predecessor).await?;
         Ok(self.writing(LockGuard::claim(contender).await?))
     }
 
@@ -211,8 +211,8 @@ async fn try_enter(
     data: &Bytes,
     blocker: fn(&[Entry], usize) -> Option<usize>,
 ) -> Result<Option<LockGuard>> {
-    let contender = contention.enter(data.clone()).await?;
-    let place = contender.place().await?;
+    let (contender, listing) = contention.enter_and_list(data.clone()).await?;
+    let place = contender.place_by(listing).await?;
     if blocker(&place.entries, place.own).is_some() {
         contender.leave().await?;
         return Ok(None);

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, select, try_join};
 use quorate_client::{Client, Codec, Error, Result, Watch};
 use tokio::time::{sleep, timeout};
 
@@ -182,15 +182,19 @@ impl<T: Codec + Send + 'static> Queue<T> {
             watches: Vec::new(),
             due_ms: None,
         };
-        // Locks first: what is unlocked by then is a candidate, and the claim decides.
-        let mut locked = HashSet::new();
-        if is_locked {
-            let (names, watch) = children(client, locks_path, is_waiting).await?;
-            locked.extend(names);
-            news.watches.extend(watch);
-        }
-        let (names, watch) = children(client, &items, is_waiting).await?;
-        news.watches.extend(watch);
+        // Locks first, in one round trip: what is unlocked by then is a candidate, and the claim
+        // decides.
+        let locks = async {
+            match is_locked {
+                true => children(client, locks_path, is_waiting).await,
+                false => Ok((Vec::new(), None)),
+            }
+        };
+        let listed = try_join(locks, children(client, &items, is_waiting)).await?;
+        let ((locked, locks_watch), (names, items_watch)) = listed;
+        let locked: HashSet<String> = locked.into_iter().collect();
+        news.watches
+            .extend(locks_watch.into_iter().chain(items_watch));
         let sorted = shared.settings.namer.sort(names);
         let now = now_ms();
         let later = sorted.iter().map(|name| name.due_ms);
