@@ -9,16 +9,13 @@
 #[expect(dead_code, reason = "nothing is cut or swallowed here")]
 mod relay;
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use quorate_recipes::lock::{
     Member, MultiLock, Mutex, ReentrantMutex, RwLock, Semaphore, SemaphoreMutex, Upgrade, revoke,
 };
-use quorate_recipes::{Client, Layout, Lost, Result};
+use quorate_recipes::{Client, Layout, Lost};
 use quorate_server::testing::TestServer;
 use relay::Relay;
 use tokio_util::task::TaskTracker;
@@ -372,77 +369,4 @@ async fn a_holder_learns_of_a_lost_session_and_of_a_deleted_znode() {
             .unwrap();
     });
     assert!(waited.unwrap_err().is_session_lost());
-}
-
-/// Polls the future so often, unless it is done first. True if it was done.
-async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> bool {
-    let mut future: Pin<Box<_>> = Box::pin(future);
-    for _ in 0..times {
-        let done = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
-        if done {
-            return true;
-        }
-        // Lets the answer to what was asked come, or part of it.
-        tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_micros(300)).await;
-    }
-    false
-}
-
-/// Drops `acquire` after 0, 1, 2… polls, held by another or free: nothing stays, and the next
-/// contender gets the lock.
-async fn sweep<T, F>(server: &TestServer, directories: &[&str], acquire: impl Fn(Client) -> F)
-where
-    F: Future<Output = Result<T>>,
-{
-    let (one, two) = (client(server).await, client(server).await);
-    for is_held in [false, true] {
-        for times in 0..24 {
-            let held = match is_held {
-                true => Some(acquire(two.clone()).await.unwrap()),
-                false => None,
-            };
-            let _done = poll_times(acquire(one.clone()), times).await;
-            drop(held);
-            let next = tokio::time::timeout(Duration::from_secs(10), acquire(two.clone())).await;
-            drop(next.expect("the next contender moves up").unwrap());
-            for directory in directories {
-                until(&two, directory, 0).await;
-            }
-        }
-    }
-    assert_eq!((one.watches(), two.watches()), (0, 0));
-}
-
-#[tokio::test]
-async fn an_acquire_may_be_dropped_at_every_poll() {
-    let server = TestServer::start().await;
-    sweep(&server, &["/s/m"], |client| async move {
-        Mutex::new(&client, "/s/m").acquire().await
-    })
-    .await;
-    sweep(&server, &["/s/w"], |client| async move {
-        RwLock::new(&client, "/s/w").write().await
-    })
-    .await;
-    sweep(&server, &["/s/d"], |client| async move {
-        RwLock::new(&client, "/s/d")
-            .write()
-            .await?
-            .downgrade()
-            .await
-    })
-    .await;
-    sweep(
-        &server,
-        &["/s/p/leases", "/s/p/locks"],
-        |client| async move { Semaphore::new(&client, "/s/p", 2).acquire(2).await },
-    )
-    .await;
-    sweep(&server, &["/s/k", "/s/k-__lock__"], |client| async move {
-        Semaphore::with_layout(&client, "/s/k", 1, Layout::Kazoo)
-            .acquire(1)
-            .await
-    })
-    .await;
 }

@@ -11,13 +11,16 @@ use tokio::sync::Mutex;
 
 use super::{IdSource, UniqueId};
 
+/// What stands in front of a protected name; only its length matters.
+const PROTECTION: &str = "_c_00000000-0000-0000-0000-000000000000-";
+
 /// Numbers of sequential znodes.
 ///
 /// | | |
 /// | --- | --- |
 /// | guarantee | unique, also when the directory was reaped or deleted in between, and over the 32-bit counter's end; in the order of time within an incarnation |
 /// | what can go wrong | gaps; foreign children use up numbers, too |
-/// | znodes | `<directory>/<prefix><number>`, ephemeral, for a moment; the directory is a container |
+/// | znodes | `<directory>/_c_<uuid>-<prefix><number>`, ephemeral, for a moment; the directory is a container |
 /// | cost | a create, a read, and a delete in the background |
 /// | Curator, kazoo | a `create()` of `EPHEMERAL_SEQUENTIAL`; a `create(sequence=True)` |
 ///
@@ -66,9 +69,12 @@ impl SequentialIds {
     async fn count(&self) -> Result<Option<UniqueId>> {
         let path = format!("{}/{}", self.directory, self.prefix);
         let create = self.client.create(&path, Bytes::new());
-        let created = create.ephemeral().sequential().container_parents().await?;
+        let create = create.ephemeral().sequential().container_parents();
+        // Found again by its mark, when its answer is lost and nobody waits for it any more.
+        let created = create.protected().await?;
         self.client.delete(&created.path).in_background();
-        let digits = created.path.get(path.len()..).unwrap_or_default();
+        let behind = path.len() + PROTECTION.len();
+        let digits = created.path.get(behind..).unwrap_or_default();
         let Ok(number) = digits.parse::<i32>() else {
             return Ok(None);
         };
