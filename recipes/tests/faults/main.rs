@@ -98,7 +98,12 @@ async fn run(kind: Kind, seed: u64, steps: usize) -> (usize, usize, usize) {
     }
     for _ in 0..steps {
         sleep(Duration::from_millis(rng.random_range(20..150))).await;
-        let victim = rng.random_range(0..WORKERS);
+        let anybody = rng.random_range(0..WORKERS);
+        // Whoever holds has the most to lose.
+        let victim = match rng.random_bool(0.7) {
+            true => history.holder().unwrap_or(anybody),
+            false => anybody,
+        };
         match rng.random_range(0..7) {
             0 | 1 => relays[victim].cut(),
             2 => {

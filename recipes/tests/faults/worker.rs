@@ -105,8 +105,8 @@ impl Worker {
 
     async fn once(&mut self, kind: Kind) -> Result<()> {
         // Now and then long enough to be lost meanwhile.
-        let time = match self.rng.random_bool(0.15) {
-            true => self.rng.random_range(500..1_800),
+        let time = match self.rng.random_bool(0.2) {
+            true => self.rng.random_range(1_000..2_500),
             false => self.rng.random_range(0..40),
         };
         let time = Duration::from_millis(time);

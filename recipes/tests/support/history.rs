@@ -143,6 +143,13 @@ impl History {
         writes.1.iter().filter(|write| !write.is_taken).count()
     }
 
+    /// Whoever holds now, the latest of several.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        let holds = self.holds.lock();
+        let held = holds.iter().rev().find(|hold| hold.end.is_none());
+        held.map(|hold| hold.holder)
+    }
+
     pub(crate) fn holds_of(&self, holder: usize) -> usize {
         let holds = self.holds.lock();
         holds.iter().filter(|hold| hold.holder == holder).count()
