@@ -42,6 +42,8 @@ pub struct Server {
     client_addr: Option<SocketAddr>,
     replication: Arc<Replication>,
     sessions: Arc<Sessions>,
+    #[cfg(feature = "testing")]
+    clock: SharedClock,
     /// Stops accepting and everything that serves clients.
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -142,10 +144,12 @@ impl Server {
             }
         };
         tasks.spawn_on(gather, runtimes.clients());
-        let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
-        tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
-        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
-        tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        if !clock.is_manual() {
+            let periodic = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+            tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
+            let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock);
+            tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        }
         let (health, waiting) = (replication.health(), sessions.clone());
         tasks.spawn_on(
             abandon_at_the_end(health, waiting, stop.clone()),
@@ -155,6 +159,8 @@ impl Server {
             client_addr,
             replication,
             sessions,
+            #[cfg(feature = "testing")]
+            clock,
             stop,
             tasks,
             runtimes,
@@ -225,6 +231,26 @@ impl Server {
     #[cfg(feature = "testing")]
     pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
+    }
+
+    /// Ends the sessions that are over by the clock, and returns when that is applied: which.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn expire_overdue(&self) -> Vec<quorate_proto::SessionId> {
+        let mut ended = Vec::new();
+        for overdue in self.sessions.overdue() {
+            match self.expire(overdue.session).await {
+                Ok(()) => ended.push(overdue.session),
+                Err(_) => self.sessions.not_expired(overdue.session),
+            }
+        }
+        ended
+    }
+
+    /// Removes the containers and TTL znodes that are over by the clock, and returns when that is
+    /// applied: how many were looked at.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn reap(&self, never_used_ms: Option<i64>) -> usize {
+        periodic::reap_now(&self.replication, self.clock.wall_ms(), never_used_ms).await
     }
 }
 
