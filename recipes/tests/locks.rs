@@ -370,3 +370,60 @@ async fn a_holder_learns_of_a_lost_session_and_of_a_deleted_znode() {
     });
     assert!(waited.unwrap_err().is_session_lost());
 }
+
+#[tokio::test]
+async fn a_semaphore_mutex_is_held_by_one_and_stands_in_curators_two_directories() {
+    let server = TestServer::start().await;
+    let (one, two) = (client(&server).await, client(&server).await);
+    let (lock, rival) = (
+        SemaphoreMutex::new(&one, "/sm"),
+        SemaphoreMutex::new(&two, "/sm"),
+    );
+    let held = lock.acquire().await.unwrap();
+    assert_eq!(names(&one, "/sm").await, ["leases", "locks"]);
+    let leases = names(&one, "/sm/leases").await;
+    assert_eq!(bare(&leases[0], Layout::Curator), "lease-0000000000");
+    assert!(rival.try_acquire().await.unwrap().is_none());
+    let waited = rival.acquire_within(Duration::from_millis(50)).await;
+    assert!(waited.unwrap().is_none());
+    let standing = rival.contenders().await.unwrap();
+    assert_eq!(Some(standing.holding[0].session), one.session_id());
+    let token = held.token();
+    let (released, next) = tokio::join!(held.release(), rival.acquire());
+    released.unwrap();
+    let next = next.unwrap();
+    assert!(next.token() > token);
+    let (_, lost) = tokio::join!(
+        server.expire_session(two.session_id().unwrap()),
+        next.lost()
+    );
+    assert!(
+        matches!(lost, Lost::Session(_) | Lost::NotTrusted),
+        "{lost}"
+    );
+    until(&one, "/sm/leases", 0).await;
+    until(&one, "/sm/locks", 0).await;
+}
+
+/// go-zookeeper writes its UUID without dashes: `_c_<hex>-lock-<number>`.
+#[tokio::test]
+async fn a_mutex_and_a_lock_of_go_zookeeper_exclude_each_other() {
+    let server = TestServer::start().await;
+    let (one, two) = (client(&server).await, client(&server).await);
+    let lock = Mutex::new(&one, "/go");
+    lock.acquire().await.unwrap().release().await.unwrap();
+    let name = format!("/go/_c_{}-lock-", "0af3".repeat(8));
+    let theirs = two.create(&name, "").ephemeral().sequential();
+    let theirs = theirs.await.unwrap().path;
+    assert!(lock.try_acquire().await.unwrap().is_none());
+    let standing = lock.contenders().await.unwrap();
+    assert_eq!(standing.holding[0].path, theirs);
+    assert_eq!(standing.foreign, Vec::<String>::new());
+    let (deleted, guard) = tokio::join!(two.delete(&theirs), lock.acquire());
+    deleted.unwrap();
+    // Whoever comes behind us sees us first, as it reads what stands behind the last dash.
+    let behind = two.create(&name, "").ephemeral().sequential();
+    let behind = behind.await.unwrap().path;
+    let number = |path: &str| -> u32 { path.rsplit('-').next().unwrap().parse().unwrap() };
+    assert!(number(guard.unwrap().path()) < number(&behind));
+}

@@ -21,7 +21,7 @@ const PROTECTION: &str = "_c_00000000-0000-0000-0000-000000000000-";
 /// | guarantee | unique, also when the directory was reaped or deleted in between, and over the 32-bit counter's end; in the order of time within an incarnation |
 /// | what can go wrong | gaps; foreign children use up numbers, too |
 /// | znodes | `<directory>/_c_<uuid>-<prefix><number>`, ephemeral, for a moment; the directory is a container |
-/// | cost | a create, a read, and a delete in the background |
+/// | cost | a create, a read, and a delete in the background. No watches |
 /// | Curator, kazoo | a `create()` of `EPHEMERAL_SEQUENTIAL`; a `create(sequence=True)` |
 ///
 /// The number alone comes again when the directory is made anew. That the directory counted that
@@ -109,7 +109,7 @@ impl IdSource for SequentialIds {
 /// | guarantee | unique, also when the znode was deleted in between; dense, in the order of time |
 /// | what can go wrong | gaps after lost answers; others that write to the znode use up numbers |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write |
+/// | cost | a write. No watches |
 /// | Curator, kazoo | none; Kafka's `/brokers/seqid` |
 #[derive(Clone, Debug)]
 pub struct VersionIds {
@@ -146,7 +146,7 @@ impl IdSource for VersionIds {
 /// | guarantee | unique, in the order of time, over all that use zxids |
 /// | what can go wrong | gaps: every write in the ensemble uses up a number |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write |
+/// | cost | a write. No watches |
 /// | Curator, kazoo | none |
 #[derive(Clone, Debug)]
 pub struct ZxidIds {
@@ -183,7 +183,7 @@ impl IdSource for ZxidIds {
 /// | guarantee | unique, also when the znode was deleted in between |
 /// | what can go wrong | gaps: a process that ends leaves the rest of its block; all sources of one path need blocks of one size |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write per block |
+/// | cost | a write per block. No watches |
 /// | Curator, kazoo | as `CachedAtomicLong`, which counts again when its znode is deleted |
 #[derive(Clone, Debug)]
 pub struct BlockIds {
