@@ -92,6 +92,9 @@ impl Process {
     }
 
     /// As [`run`](Process::run), without waiting: the answer comes through the receiver.
+    ///
+    /// # Panics
+    /// If the process stands still and has been given 16 pieces of work meanwhile, or has ended.
     pub fn start_running<T, Running>(
         &self,
         work: impl FnOnce(Line) -> Running + Send + 'static,

@@ -2,7 +2,6 @@
 //!
 //! The application is a reporter: of all its processes the one that leads writes reports, each with
 //! the token of its leadership, to a store that refuses older tokens.
-#![expect(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use std::sync::Arc;
 use std::time::Duration;
