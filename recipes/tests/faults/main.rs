@@ -170,6 +170,7 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+#[expect(clippy::print_stderr, reason = "a failing run says with which seed")]
 async fn run_all(kinds: &[Kind]) {
     let first = from_environment("QUORATE_SEED").unwrap_or(1);
     let seeds = from_environment("QUORATE_SEEDS").unwrap_or(1);
