@@ -10,6 +10,12 @@
 //! alone: what a later session of the same client does cannot be mistaken for it, and a listing
 //! that shows our znode was answered while our session lived. **Fair**, because the order is the
 //! server's. **Quiet**, because each waits for the deletion of one other znode.
+//!
+//! **It gets on under lost connections.** Each step is one request that may be repeated, and a step
+//! that was answered is not undone by what comes after it: the place is kept, a watch is set again.
+//! So all that a contender needs is, again and again, a connection that lasts for one request and
+//! its answer, while its session lives. A session that ends between two connections takes its
+//! place along; sessions shorter than the client's pauses between dials can starve.
 
 mod contender;
 mod standing;

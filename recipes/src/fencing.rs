@@ -8,6 +8,10 @@ use std::fmt;
 /// It is the `czxid` of the contender's znode. A sequence number would not do: it starts again when
 /// the lock's directory is deleted and made anew.
 ///
+/// It grows for as long as the ensemble keeps its history. Servers that are set up anew, or from a
+/// backup, count on from an older zxid, and tokens may be given that were given before: reset what
+/// the lock protects together with them.
+///
 /// ```
 /// # use quorate_recipes::FencingToken;
 /// let (earlier, later) = (FencingToken::from(7), FencingToken::from(9));

@@ -20,7 +20,7 @@
 //! | meeting | [`barrier::DoubleBarrier`] | `DistributedDoubleBarrier` | `DoubleBarrier` |
 //! | queue, by priority, delay or id | [`queue::Queue`] | `DistributedQueue` and its kin, `SimpleDistributedQueue` | `Queue`, `LockingQueue` |
 //! | queue over several znodes | [`queue::Sharder`] | `QueueSharder` | – |
-//! | counter, value | [`counter::Atomic`], [`counter::CachedAtomic`] | `DistributedAtomicLong` and its kin, `CachedAtomicLong` | `Counter` |
+//! | counter, value | [`counter::Atomic`], [`counter::CachedAtomic`] | `DistributedAtomicLong` and its kin, `CachedAtomicLong`, `CachedAtomicInteger` | `Counter` |
 //! | value at hand | [`counter::Shared`] | `SharedValue`, `SharedCount` | – |
 //! | a znode that is kept | [`membership::PersistentNode`], [`membership::PersistentTtlNode`] | the same names | – |
 //! | group | [`membership::Group`] | `GroupMember` | `Party`, `ShallowParty` |
@@ -78,6 +78,9 @@
 //! - Parents of locks, elections and groups in Curator's layout are containers, and vanish when nobody
 //!   needs them. Those of queues and shared values are persistent and stay.
 //!
+//! Applications are tested with the crate `quorate-testkit`: a server, the connections to it and time
+//! in the hands of a test, so that a session that ends after half a minute takes milliseconds.
+//!
 //! # Limits
 //!
 //! - A guard cannot stop a thread that stands still, nor a body that comes to no `.await`. Let what
@@ -89,9 +92,7 @@
 //!   kazoo locks and Curator's never meet on one path, whichever is chosen here.
 //! - What runs beside Curator and kazoo on one path, and what cannot, is in
 //!   `docs/recipes/interop.md`; how fast, in `docs/performance-recipes.md`.
-//! - No kit yet to test your own recipes on simulated time: the tests here run in real time, against
-//!   a server in the same process.
-//! - Not built yet: service discovery; `CachedAtomicInteger`. The layouts of ZooKeeper's own
+//! - Not built yet: service discovery. The layouts of ZooKeeper's own
 //!   `WriteLock` and `LeaderElectionSupport` are left out on purpose.
 //! - A group reads all its members again after each change; a queue lists all its items. Neither is
 //!   made for tens of thousands.

@@ -9,16 +9,13 @@
 #[expect(dead_code, reason = "nothing is cut or swallowed here")]
 mod relay;
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use quorate_recipes::lock::{
     Member, MultiLock, Mutex, ReentrantMutex, RwLock, Semaphore, SemaphoreMutex, Upgrade, revoke,
 };
-use quorate_recipes::{Client, Layout, Lost, Result};
+use quorate_recipes::{Client, Layout, Lost};
 use quorate_server::testing::TestServer;
 use relay::Relay;
 use tokio_util::task::TaskTracker;
@@ -389,75 +386,59 @@ async fn a_holder_learns_of_a_lost_session_and_of_a_deleted_znode() {
     assert!(waited.unwrap_err().is_session_lost());
 }
 
-/// Polls the future so often, unless it is done first. True if it was done.
-async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> bool {
-    let mut future: Pin<Box<_>> = Box::pin(future);
-    for _ in 0..times {
-        let done = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
-        if done {
-            return true;
-        }
-        // Lets the answer to what was asked come, or part of it.
-        tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_micros(300)).await;
-    }
-    false
-}
-
-/// Drops `acquire` after 0, 1, 2… polls, held by another or free: nothing stays, and the next
-/// contender gets the lock.
-async fn sweep<T, F>(server: &TestServer, directories: &[&str], acquire: impl Fn(Client) -> F)
-where
-    F: Future<Output = Result<T>>,
-{
-    let (one, two) = (client(server).await, client(server).await);
-    for is_held in [false, true] {
-        for times in 0..24 {
-            let held = match is_held {
-                true => Some(acquire(two.clone()).await.unwrap()),
-                false => None,
-            };
-            let _done = poll_times(acquire(one.clone()), times).await;
-            drop(held);
-            let next = tokio::time::timeout(Duration::from_secs(10), acquire(two.clone())).await;
-            drop(next.expect("the next contender moves up").unwrap());
-            for directory in directories {
-                until(&two, directory, 0).await;
-            }
-        }
-    }
-    assert_eq!((one.watches(), two.watches()), (0, 0));
-}
-
 #[tokio::test]
-async fn an_acquire_may_be_dropped_at_every_poll() {
+async fn a_semaphore_mutex_is_held_by_one_and_stands_in_curators_two_directories() {
     let server = TestServer::start().await;
-    sweep(&server, &["/s/m"], |client| async move {
-        Mutex::new(&client, "/s/m").acquire().await
-    })
-    .await;
-    sweep(&server, &["/s/w"], |client| async move {
-        RwLock::new(&client, "/s/w").write().await
-    })
-    .await;
-    sweep(&server, &["/s/d"], |client| async move {
-        RwLock::new(&client, "/s/d")
-            .write()
-            .await?
-            .downgrade()
-            .await
-    })
-    .await;
-    sweep(
-        &server,
-        &["/s/p/leases", "/s/p/locks"],
-        |client| async move { Semaphore::new(&client, "/s/p", 2).acquire(2).await },
-    )
-    .await;
-    sweep(&server, &["/s/k", "/s/k-__lock__"], |client| async move {
-        Semaphore::with_layout(&client, "/s/k", 1, Layout::Kazoo)
-            .acquire(1)
-            .await
-    })
-    .await;
+    let (one, two) = (client(&server).await, client(&server).await);
+    let (lock, rival) = (
+        SemaphoreMutex::new(&one, "/sm"),
+        SemaphoreMutex::new(&two, "/sm"),
+    );
+    let held = lock.acquire().await.unwrap();
+    assert_eq!(names(&one, "/sm").await, ["leases", "locks"]);
+    let leases = names(&one, "/sm/leases").await;
+    assert_eq!(bare(&leases[0], Layout::Curator), "lease-0000000000");
+    assert!(rival.try_acquire().await.unwrap().is_none());
+    let waited = rival.acquire_within(Duration::from_millis(50)).await;
+    assert!(waited.unwrap().is_none());
+    let standing = rival.contenders().await.unwrap();
+    assert_eq!(Some(standing.holding[0].session), one.session_id());
+    let token = held.token();
+    let (released, next) = tokio::join!(held.release(), rival.acquire());
+    released.unwrap();
+    let next = next.unwrap();
+    assert!(next.token() > token);
+    let (_, lost) = tokio::join!(
+        server.expire_session(two.session_id().unwrap()),
+        next.lost()
+    );
+    assert!(
+        matches!(lost, Lost::Session(_) | Lost::NotTrusted),
+        "{lost}"
+    );
+    until(&one, "/sm/leases", 0).await;
+    until(&one, "/sm/locks", 0).await;
+}
+
+/// go-zookeeper writes its UUID without dashes: `_c_<hex>-lock-<number>`.
+#[tokio::test]
+async fn a_mutex_and_a_lock_of_go_zookeeper_exclude_each_other() {
+    let server = TestServer::start().await;
+    let (one, two) = (client(&server).await, client(&server).await);
+    let lock = Mutex::new(&one, "/go");
+    lock.acquire().await.unwrap().release().await.unwrap();
+    let name = format!("/go/_c_{}-lock-", "0af3".repeat(8));
+    let theirs = two.create(&name, "").ephemeral().sequential();
+    let theirs = theirs.await.unwrap().path;
+    assert!(lock.try_acquire().await.unwrap().is_none());
+    let standing = lock.contenders().await.unwrap();
+    assert_eq!(standing.holding[0].path, theirs);
+    assert_eq!(standing.foreign, Vec::<String>::new());
+    let (deleted, guard) = tokio::join!(two.delete(&theirs), lock.acquire());
+    deleted.unwrap();
+    // Whoever comes behind us sees us first, as it reads what stands behind the last dash.
+    let behind = two.create(&name, "").ephemeral().sequential();
+    let behind = behind.await.unwrap().path;
+    let number = |path: &str| -> u32 { path.rsplit('-').next().unwrap().parse().unwrap() };
+    assert!(number(guard.unwrap().path()) < number(&behind));
 }

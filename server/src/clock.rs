@@ -1,8 +1,8 @@
 //! The only place that reads the time.
 
 use std::sync::Arc;
-#[cfg(test)]
-use std::sync::atomic::{AtomicI64, Ordering};
+#[cfg(any(test, feature = "testing"))]
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A clock, shared by the parts of one server.
@@ -14,6 +14,11 @@ pub(crate) trait Clock: Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
     /// Milliseconds since 1970. Jumps both ways; it is information, never an order (R21).
     fn wall_ms(&self) -> i64;
+    /// Whether time stands still between commands. Then nothing is done because time has passed:
+    /// whoever moves the time asks for it.
+    fn is_manual(&self) -> bool {
+        false
+    }
 }
 
 /// The operating system's clocks.
@@ -54,28 +59,43 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still; its calendar shows what it is told.
-#[cfg(test)]
+/// A clock that moves when it is told to.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub(crate) struct ManualClock {
+    since_start_ns: AtomicU64,
     wall_ms: AtomicI64,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl ManualClock {
     /// Sets the calendar, as an operator or NTP would.
     pub(crate) fn set_wall_ms(&self, wall_ms: i64) {
         self.wall_ms.store(wall_ms, Ordering::SeqCst);
     }
+
+    /// Lets time pass, on the calendar too.
+    #[cfg(feature = "testing")]
+    pub(crate) fn advance(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.since_start_ns.fetch_add(ns, Ordering::SeqCst);
+        let whole_ms = (before.saturating_add(ns) / 1_000_000) - before / 1_000_000;
+        let ms = i64::try_from(whole_ms).unwrap_or(i64::MAX);
+        self.wall_ms.fetch_add(ms, Ordering::SeqCst);
+    }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Clock for ManualClock {
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_nanos(self.since_start_ns.load(Ordering::SeqCst))
     }
 
     fn wall_ms(&self) -> i64 {
         self.wall_ms.load(Ordering::SeqCst)
+    }
+
+    fn is_manual(&self) -> bool {
+        true
     }
 }

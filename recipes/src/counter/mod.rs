@@ -14,6 +14,6 @@ mod shared;
 mod stored;
 
 pub use atomic::{Atomic, AtomicInteger, AtomicLong, AtomicValue, Change};
-pub use blocks::CachedAtomic;
+pub use blocks::{CachedAtomic, CachedAtomicInteger, CachedAtomicLong};
 pub use shared::{Changes, Current, Shared, SharedCount, SharedValue};
 pub use stored::{Addable, Ascii, Stored};

@@ -1,17 +1,18 @@
 //! The latch: whoever leads keeps leading until it lets go or its session ends.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::{Client, Result};
 
+use super::candidacy::Candidacy;
 use super::{Leader, Observe};
-use crate::contention::{Contender, Contention, Listing, Standing};
+use crate::contention::Standing;
 use crate::lock::LockGuard;
-use crate::lock::mutex::{predecessor, within};
-use crate::naming::{Layout, Naming};
+use crate::lock::mutex::within;
+use crate::naming::Layout;
 
 /// An election that is won for good: the leader leads until it resigns or its session ends.
 ///
@@ -35,8 +36,7 @@ use crate::naming::{Layout, Naming};
 /// ```
 #[derive(Clone, Debug)]
 pub struct LeaderLatch {
-    contention: Contention,
-    id: Bytes,
+    candidacy: Candidacy,
 }
 
 impl LeaderLatch {
@@ -54,13 +54,8 @@ impl LeaderLatch {
         id: impl Into<Bytes>,
         layout: Layout,
     ) -> LeaderLatch {
-        let naming = match layout {
-            Layout::Curator => Naming::new(layout, "latch-", &[]),
-            Layout::Kazoo => Naming::new(layout, "__lock__", &[]),
-        };
         LeaderLatch {
-            contention: Contention::new(client, path, naming),
-            id: id.into(),
+            candidacy: Candidacy::new(client, path, id, layout, "latch-"),
         }
     }
 
@@ -73,7 +68,10 @@ impl LeaderLatch {
     /// # Cancel safety
     /// May be dropped at any time: the candidacy is given up in the background.
     pub async fn campaign(&self) -> Result<Leadership> {
-        self.campaign_noting(&AtomicBool::new(false)).await
+        self.candidacy
+            .win(&AtomicBool::new(false))
+            .await
+            .map(Leadership)
     }
 
     /// As [`campaign`](LeaderLatch::campaign), for this long at most; `None` if another led.
@@ -86,8 +84,10 @@ impl LeaderLatch {
     /// As [`campaign`](LeaderLatch::campaign).
     pub async fn campaign_within(&self, time: Duration) -> Result<Option<Leadership>> {
         let has_entered = AtomicBool::new(false);
-        let campaign = self.campaign_noting(&has_entered);
-        within(time, &has_entered, self.contention.directory(), campaign).await
+        let campaign = self.candidacy.win(&has_entered);
+        let path = self.candidacy.contention.directory();
+        let won = within(time, &has_entered, path, campaign).await?;
+        Ok(won.map(Leadership))
     }
 
     /// Goes on with a candidacy or a leadership that an earlier process left with
@@ -104,25 +104,7 @@ impl LeaderLatch {
     /// # Cancel safety
     /// May be dropped at any time: a candidacy that was found is given up in the background.
     pub async fn resume(&self) -> Result<Option<Leadership>> {
-        match self.contention.resume().await? {
-            Some(contender) => self.lead_in_turn(contender, None).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn campaign_noting(&self, has_entered: &AtomicBool) -> Result<Leadership> {
-        let (contender, listing) = self.contention.enter_and_list(self.id.clone()).await?;
-        has_entered.store(true, Ordering::Relaxed);
-        self.lead_in_turn(contender, Some(listing)).await
-    }
-
-    async fn lead_in_turn(
-        &self,
-        contender: Contender,
-        listing: Option<Listing>,
-    ) -> Result<Leadership> {
-        contender.wait_from(listing, predecessor).await?;
-        Ok(Leadership(LockGuard::claim(contender).await?))
+        Ok(self.candidacy.resume().await?.map(Leadership))
     }
 
     /// Who leads now.
@@ -133,12 +115,12 @@ impl LeaderLatch {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn leader(&self) -> Result<Option<Leader>> {
-        super::observe::leader(&self.contention).await
+        self.candidacy.leader().await
     }
 
     /// Who leads, and every change of it.
     pub fn observe(&self) -> Observe {
-        Observe::new(self.contention.clone())
+        self.candidacy.observe()
     }
 
     /// Who leads and who would, the next first, with their ids.
@@ -149,7 +131,7 @@ impl LeaderLatch {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn participants(&self) -> Result<Standing> {
-        self.contention.standing(predecessor).await
+        self.candidacy.participants().await
     }
 }
 

@@ -4,6 +4,7 @@
 //! and again whenever it leads again. Both tell who leads, now and as it changes. They do not meet
 //! on one path: Curator's never did.
 
+mod candidacy;
 mod latch;
 mod observe;
 mod selector;

@@ -2,17 +2,19 @@
 
 use std::ops::{ControlFlow, Deref};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use quorate_client::{Client, Result};
 use tokio::sync::Notify;
 
+use super::candidacy::Candidacy;
 use super::observe::go_on_after;
 use super::{Leader, Observe};
-use crate::contention::{Contention, Standing};
+use crate::contention::Standing;
 use crate::lock::LockGuard;
-use crate::lock::mutex::predecessor;
-use crate::naming::{Layout, Naming};
+use crate::lost::Lost;
+use crate::naming::Layout;
 
 /// An election whose leader does something while it leads, and queues again when it has led.
 ///
@@ -43,8 +45,7 @@ use crate::naming::{Layout, Naming};
 /// ```
 #[derive(Clone, Debug)]
 pub struct LeaderSelector {
-    contention: Contention,
-    id: Bytes,
+    candidacy: Candidacy,
     steps_down: Arc<Notify>,
 }
 
@@ -75,13 +76,8 @@ impl LeaderSelector {
         id: impl Into<Bytes>,
         layout: Layout,
     ) -> LeaderSelector {
-        let naming = match layout {
-            Layout::Curator => Naming::new(layout, "lock-", &[]),
-            Layout::Kazoo => Naming::new(layout, "__lock__", &[]),
-        };
         LeaderSelector {
-            contention: Contention::new(client, path, naming),
-            id: id.into(),
+            candidacy: Candidacy::new(client, path, id, layout, "lock-"),
             steps_down: Arc::default(),
         }
     }
@@ -108,20 +104,16 @@ impl LeaderSelector {
         Running: Future<Output = ControlFlow<T>>,
     {
         loop {
-            let guard = match self.win().await {
+            let guard = match self.candidacy.win(&AtomicBool::new(false)).await {
                 Ok(guard) => Released(Arc::new(guard)),
                 Err(error) => {
-                    go_on_after(&self.contention, error).await?;
+                    go_on_after(&self.candidacy.contention, error).await?;
                     continue;
                 }
             };
             let steps_down = self.steps_down.notified();
-            let done = tokio::select! {
-                biased;
-                _lost = guard.0.lost() => None,
-                () = steps_down => Some(ControlFlow::Continue(())),
-                done = body(Term(Arc::clone(&guard.0))) => Some(done),
-            };
+            let term = Term(Arc::clone(&guard.0));
+            let done = reign(guard.0.lost(), steps_down, || body(term)).await;
             // The body is gone by now. After a loss nobody need wait for the znode to go.
             match done {
                 None => drop(guard),
@@ -134,12 +126,6 @@ impl LeaderSelector {
                 }
             }
         }
-    }
-
-    async fn win(&self) -> Result<LockGuard> {
-        let (contender, listing) = self.contention.enter_and_list(self.id.clone()).await?;
-        contender.wait_from(Some(listing), predecessor).await?;
-        LockGuard::claim(contender).await
     }
 
     /// Ends the body that runs now in this handle or its clones, if one does: others may lead, and
@@ -158,12 +144,12 @@ impl LeaderSelector {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn leader(&self) -> Result<Option<Leader>> {
-        super::observe::leader(&self.contention).await
+        self.candidacy.leader().await
     }
 
     /// Who leads, and every change of it.
     pub fn observe(&self) -> Observe {
-        Observe::new(self.contention.clone())
+        self.candidacy.observe()
     }
 
     /// Who leads and who would, the next first, with their ids.
@@ -174,7 +160,27 @@ impl LeaderSelector {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn participants(&self) -> Result<Standing> {
-        self.contention.standing(predecessor).await
+        self.candidacy.participants().await
+    }
+}
+
+/// Runs a body until it is done, or stepped down from, or leadership is lost: `None`. What is lost
+/// by now is lost before the body is even called.
+async fn reign<T, Running>(
+    lost: impl Future<Output = Lost>,
+    steps_down: impl Future<Output = ()>,
+    body: impl FnOnce() -> Running,
+) -> Option<ControlFlow<T>>
+where
+    Running: Future<Output = ControlFlow<T>>,
+{
+    // Called no sooner than it is polled, which is after `lost` has been.
+    let running = async { body().await };
+    tokio::select! {
+        biased;
+        _lost = lost => None,
+        () = steps_down => Some(ControlFlow::Continue(())),
+        done = running => Some(done),
     }
 }
 
@@ -184,5 +190,26 @@ struct Released(Arc<LockGuard>);
 impl Drop for Released {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_body_begins_once_leadership_is_lost_or_stepped_down_from() {
+        let mut begun = 0;
+        let mut body = || {
+            begun += 1;
+            ready(ControlFlow::Break(()))
+        };
+        let lost = reign(ready(Lost::NotTrusted), pending(), &mut body).await;
+        assert_eq!(lost, None);
+        let stepped_down = reign(pending(), ready(()), &mut body).await;
+        assert_eq!(stepped_down, Some(ControlFlow::Continue(())));
+        assert_eq!(begun, 0);
     }
 }

@@ -12,7 +12,7 @@ use super::names::{Claim, Names};
 /// | guarantee | no number has two owners at a time |
 /// | what can go wrong | a number goes to another when its owner's session ends: stop using it when the session is lost |
 /// | znodes | `<directory>/<number>`, ephemeral; the directory is a container |
-/// | cost | a listing and a create; another create for each race that was lost |
+/// | cost | a listing and a create; another create for each race that was lost. No watches |
 /// | Curator, kazoo | none |
 ///
 /// ```no_run

@@ -11,14 +11,17 @@ use tokio::sync::Mutex;
 
 use super::{IdSource, UniqueId};
 
+/// What stands in front of a protected name; only its length matters.
+const PROTECTION: &str = "_c_00000000-0000-0000-0000-000000000000-";
+
 /// Numbers of sequential znodes.
 ///
 /// | | |
 /// | --- | --- |
 /// | guarantee | unique, also when the directory was reaped or deleted in between, and over the 32-bit counter's end; in the order of time within an incarnation |
 /// | what can go wrong | gaps; foreign children use up numbers, too |
-/// | znodes | `<directory>/<prefix><number>`, ephemeral, for a moment; the directory is a container |
-/// | cost | a create, a read, and a delete in the background |
+/// | znodes | `<directory>/_c_<uuid>-<prefix><number>`, ephemeral, for a moment; the directory is a container |
+/// | cost | a create, a read, and a delete in the background. No watches |
 /// | Curator, kazoo | a `create()` of `EPHEMERAL_SEQUENTIAL`; a `create(sequence=True)` |
 ///
 /// The number alone comes again when the directory is made anew. That the directory counted that
@@ -66,9 +69,12 @@ impl SequentialIds {
     async fn count(&self) -> Result<Option<UniqueId>> {
         let path = format!("{}/{}", self.directory, self.prefix);
         let create = self.client.create(&path, Bytes::new());
-        let created = create.ephemeral().sequential().container_parents().await?;
+        let create = create.ephemeral().sequential().container_parents();
+        // Found again by its mark, when its answer is lost and nobody waits for it any more.
+        let created = create.protected().await?;
         self.client.delete(&created.path).in_background();
-        let digits = created.path.get(path.len()..).unwrap_or_default();
+        let behind = path.len() + PROTECTION.len();
+        let digits = created.path.get(behind..).unwrap_or_default();
         let Ok(number) = digits.parse::<i32>() else {
             return Ok(None);
         };
@@ -103,7 +109,7 @@ impl IdSource for SequentialIds {
 /// | guarantee | unique, also when the znode was deleted in between; dense, in the order of time |
 /// | what can go wrong | gaps after lost answers; others that write to the znode use up numbers |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write |
+/// | cost | a write. No watches |
 /// | Curator, kazoo | none; Kafka's `/brokers/seqid` |
 #[derive(Clone, Debug)]
 pub struct VersionIds {
@@ -140,7 +146,7 @@ impl IdSource for VersionIds {
 /// | guarantee | unique, in the order of time, over all that use zxids |
 /// | what can go wrong | gaps: every write in the ensemble uses up a number |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write |
+/// | cost | a write. No watches |
 /// | Curator, kazoo | none |
 #[derive(Clone, Debug)]
 pub struct ZxidIds {
@@ -177,7 +183,7 @@ impl IdSource for ZxidIds {
 /// | guarantee | unique, also when the znode was deleted in between |
 /// | what can go wrong | gaps: a process that ends leaves the rest of its block; all sources of one path need blocks of one size |
 /// | znodes | `<path>`, persistent, without data |
-/// | cost | a write per block |
+/// | cost | a write per block. No watches |
 /// | Curator, kazoo | as `CachedAtomicLong`, which counts again when its znode is deleted |
 #[derive(Clone, Debug)]
 pub struct BlockIds {

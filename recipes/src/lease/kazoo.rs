@@ -15,7 +15,7 @@ use crate::naming::Layout;
 /// | guarantee | one holder at a time, as far as the clocks of all who take part agree |
 /// | what can go wrong | clocks that differ by more than the margin that the holder leaves before the end; nothing tells the holder that the time is over |
 /// | znodes | `<path>/lease_holder`, persistent, JSON; `<path>/<hex>__lock__<number>`, ephemeral, for a moment |
-/// | cost | a lock cycle, a read and a transaction |
+/// | cost | a lock cycle, a read and a transaction. No watches, but the lock's while others are at it |
 /// | Curator, kazoo | none; `NonBlockingLease` |
 ///
 /// ```no_run

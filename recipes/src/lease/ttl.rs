@@ -12,7 +12,7 @@ use quorate_client::{Client, Error, Result};
 /// | guarantee | one holder at a time; no two clocks need agree. It never ends early |
 /// | what can go wrong | the server looks for what is over only now and then (every 60 s if nothing else is said), so it may end late; a holder that stands still does not notice the end |
 /// | znodes | `<path>`, with a TTL; its parents are containers |
-/// | cost | a create or a write; a read if another has it |
+/// | cost | a create or a write; a read if another has it. No watches |
 /// | Curator, kazoo | none (`PersistentTtlNode` keeps one alive); none |
 ///
 /// The server must have TTLs on (`extendedTypesEnabled`), or the calls fail with `Unimplemented`.

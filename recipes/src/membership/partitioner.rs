@@ -27,7 +27,7 @@ use crate::patience::over_sessions;
 /// | guarantee | no item is held twice, in the sense of [`LockGuard`]; once membership is stable each item gets to a member |
 /// | what can go wrong | a member that keeps a share after [`revoked`](Share::revoked) keeps the next one waiting |
 /// | znodes | `<path>/party/<hex>-<id>`, ephemeral; `<path>/locks/<item>/…` as a [`Mutex`] |
-/// | cost | a listing for each change of the members; a lock for each item that changes hands |
+/// | cost | a listing for each change of the members; a lock for each item that changes hands. Watches: one on the members, one for each item that is waited for |
 /// | Curator, kazoo | none; `SetPartitioner`, with [`Layout::Kazoo`] |
 ///
 /// In our own layout an item goes to the member with the highest hash of both (rendezvous

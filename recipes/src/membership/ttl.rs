@@ -20,7 +20,7 @@ use crate::patience::over_sessions;
 /// | guarantee | it is there for at least a TTL after its owner's last touch |
 /// | what can go wrong | a server with TTLs switched off: [`touched`](PersistentTtlNode::touched) fails with `Unimplemented` |
 /// | znodes | `<path>` and `<path>/touch`, both with the TTL; parents are containers |
-/// | cost | one write every half TTL |
+/// | cost | one write every half TTL, and a watch on the znode that is kept |
 /// | Curator, kazoo | `PersistentTtlNode`; none |
 ///
 /// ```no_run

@@ -19,7 +19,7 @@ use crate::lock::Mutex;
 /// | guarantee | each shard's, and none over shards: order holds in one shard only |
 /// | what can go wrong | sizes are as old as the last [`check`](Sharder::check): a shard may grow beyond the threshold until then |
 /// | znodes | `<path>/queue-<uuid>`, persistent, each a queue; `<path>-locks/…`, `<path>-waiters/…` per shard; `<path>-leader/…` while a shard is added |
-/// | cost | a put's; a check: a listing, and a read per shard |
+/// | cost | a put's; a check: a listing, and a read per shard. Watches: as the queues |
 /// | Curator, kazoo | `QueueSharder`; none |
 ///
 /// ```no_run

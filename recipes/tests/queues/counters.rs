@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use quorate_recipes::client::Outcome;
 use quorate_recipes::counter::{
-    Ascii, Atomic, AtomicInteger, AtomicLong, AtomicValue, CachedAtomic, SharedCount,
+    Ascii, Atomic, AtomicInteger, AtomicLong, AtomicValue, CachedAtomic, CachedAtomicInteger,
+    SharedCount,
 };
 use quorate_recipes::lock::Mutex;
 use quorate_recipes::{Client, client::RetryForever};
@@ -164,4 +165,10 @@ async fn blocks_give_no_number_twice() {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers.len(), 20);
+
+    let small = CachedAtomicInteger::new(AtomicInteger::new(&zk, "/i"), 3);
+    for number in 0..7 {
+        assert_eq!(small.next().await.unwrap(), number);
+    }
+    assert_eq!(zk.get("/i").await.unwrap().data, &9_i32.to_be_bytes()[..]);
 }

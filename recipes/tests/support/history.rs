@@ -11,9 +11,12 @@ use tokio::time::Instant;
 /// A hold may begin this long after its session was killed. Its turn comes from a listing that the
 /// server answered while the session lived, because afterwards no listing shows the znode; what
 /// remains is the way of that reply to a task that runs, connected or not.
-pub(crate) const BEGINS_WITHIN: Duration = Duration::from_millis(300);
+/// Time in which the process, or what carries its packets, stands still does not count.
+pub(crate) const BEGINS_WITHIN: Duration = Duration::from_millis(50);
 /// For a holder that has to be scheduled before it can let go.
-const LETS_GO_WITHIN: Duration = Duration::from_millis(300);
+const LETS_GO_WITHIN: Duration = Duration::from_millis(50);
+/// How long a process that stood still may go on believing: until its tasks had their turn.
+const WAKES_WITHIN: Duration = Duration::from_millis(50);
 
 /// Somebody held it.
 #[derive(Clone, Debug)]
@@ -41,11 +44,30 @@ pub(crate) struct Kill {
     pub(crate) timeout: Duration,
 }
 
+/// A process stood still: nothing in it could look, let alone let go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stall {
+    /// `None`: what carries the packets of all.
+    pub(crate) process: Option<usize>,
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
+}
+
+/// A write at the guarded resource, which takes no smaller token after a larger one.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    hold: usize,
+    time: Instant,
+    is_taken: bool,
+}
+
 /// All that happened to one resource.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     holds: Arc<Mutex<Vec<Hold>>>,
     kills: Arc<Mutex<Vec<Kill>>>,
+    stalls: Arc<Mutex<Vec<Stall>>>,
+    writes: Arc<Mutex<(i64, Vec<Write>)>>,
 }
 
 /// Ends its hold when it is dropped.
@@ -53,6 +75,22 @@ pub(crate) struct History {
 pub(crate) struct Holding {
     history: History,
     index: usize,
+}
+
+impl Holding {
+    /// Writes to the guarded resource: false if one with a larger token was there before.
+    pub(crate) fn write(&self) -> bool {
+        let token = self.history.holds.lock()[self.index].token;
+        let mut writes = self.history.writes.lock();
+        let is_taken = token >= writes.0;
+        writes.0 = writes.0.max(token);
+        writes.1.push(Write {
+            hold: self.index,
+            time: Instant::now(),
+            is_taken,
+        });
+        is_taken
+    }
 }
 
 impl Drop for Holding {
@@ -95,6 +133,23 @@ impl History {
         self.kills.lock().push(kill);
     }
 
+    pub(crate) fn stalled(&self, stall: Stall) {
+        self.stalls.lock().push(stall);
+    }
+
+    /// Writes that the resource did not take.
+    pub(crate) fn refused(&self) -> usize {
+        let writes = self.writes.lock();
+        writes.1.iter().filter(|write| !write.is_taken).count()
+    }
+
+    /// Whoever holds now, the latest of several.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        let holds = self.holds.lock();
+        let held = holds.iter().rev().find(|hold| hold.end.is_none());
+        held.map(|hold| hold.holder)
+    }
+
     pub(crate) fn holds_of(&self, holder: usize) -> usize {
         let holds = self.holds.lock();
         holds.iter().filter(|hold| hold.holder == holder).count()
@@ -111,6 +166,8 @@ impl History {
         Story {
             holds: self.holds.lock().clone(),
             kills: self.kills.lock().clone(),
+            stalls: self.stalls.lock().clone(),
+            writes: self.writes.lock().1.clone(),
         }
     }
 
@@ -122,6 +179,7 @@ impl History {
         let mut faults = story.held_after_the_end();
         faults.append(&mut story.held_by_too_many(capacity));
         faults.append(&mut story.tokens_out_of_order(capacity));
+        faults.append(&mut story.refused_without_cause());
         faults.append(&mut story.excused_too_often());
         if !faults.is_empty() {
             faults.extend(story.kills.iter().map(|kill| story.tell_kill(kill)));
@@ -133,9 +191,43 @@ impl History {
 struct Story {
     holds: Vec<Hold>,
     kills: Vec<Kill>,
+    stalls: Vec<Stall>,
+    writes: Vec<Write>,
 }
 
 impl Story {
+    /// How long the holder's process, or what carries its packets, stood still in this time.
+    fn still(&self, holder: usize, from: Instant, to: Instant) -> Duration {
+        let of_it = |stall: &&Stall| stall.process.is_none_or(|process| process == holder);
+        let within = |stall: &Stall| {
+            stall
+                .to
+                .min(to)
+                .saturating_duration_since(stall.from.max(from))
+        };
+        self.stalls.iter().filter(of_it).map(within).sum()
+    }
+
+    /// Whether the holder stood still at that time, or had no turn since.
+    fn is_still(&self, holder: usize, time: Instant) -> bool {
+        self.stalls.iter().any(|stall| {
+            stall.process == Some(holder) && stall.from <= time && time <= stall.to + WAKES_WITHIN
+        })
+    }
+
+    fn refused_without_cause(&self) -> Vec<String> {
+        let refused = self.writes.iter().filter(|write| !write.is_taken);
+        let without_cause = refused.filter(|write| {
+            let hold = &self.holds[write.hold];
+            let is_killed = self
+                .kill_of(hold)
+                .is_some_and(|kill| kill.asked <= write.time);
+            !is_killed && !self.is_still(hold.holder, write.time)
+        });
+        let tell = |write: &Write| format!("refused: {}", self.tell(&self.holds[write.hold]));
+        without_cause.map(tell).collect()
+    }
+
     fn kill_of(&self, hold: &Hold) -> Option<&Kill> {
         self.kills.iter().find(|kill| kill.session == hold.session)
     }
@@ -150,12 +242,14 @@ impl Story {
     fn is_late(&self, hold: &Hold) -> bool {
         self.kill_of(hold)
             .is_some_and(|kill| hold.start > kill.asked)
+            || self.is_still(hold.holder, hold.start)
     }
 
     /// Whether nobody else might hold it at that time.
     fn excludes_at(&self, hold: &Hold, time: Instant) -> bool {
         let is_killed = self.kill_of(hold).is_some_and(|kill| kill.asked <= time);
-        hold.start <= time && hold.end.is_none_or(|end| end > time) && !is_killed
+        let is_held = hold.start <= time && hold.end.is_none_or(|end| end > time);
+        is_held && !is_killed && !self.is_still(hold.holder, time)
     }
 
     fn held_after_the_end(&self) -> Vec<String> {
@@ -164,11 +258,12 @@ impl Story {
             let Some(kill) = self.kill_of(hold) else {
                 continue;
             };
-            if hold.start > kill.done + BEGINS_WITHIN {
+            let still = |to| self.still(hold.holder, kill.asked, to);
+            if hold.start > kill.done + BEGINS_WITHIN + still(hold.start) {
                 faults.push(format!("began after its end: {}", self.tell(hold)));
             }
             let lets_go_by = kill.done + kill.timeout + LETS_GO_WITHIN;
-            if hold.end.is_none_or(|end| end > lets_go_by) {
+            if hold.end.is_none_or(|end| end > lets_go_by + still(end)) {
                 faults.push(format!("never heard of its end: {}", self.tell(hold)));
             }
         }

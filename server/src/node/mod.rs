@@ -190,11 +190,14 @@ impl Server {
             tasks.spawn_on(reporting, runtimes.raft());
         }
         let role = config.ensemble.as_ref().map(|_| replication.role());
-        let periodic =
-            periodic::Periodic::new(&config, &replication, &sessions, &clock, role.clone());
-        tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
-        let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock, role);
-        tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        let role = config.ensemble.as_ref().map(|_| replication.role());
+        if !clock.is_manual() {
+            let periodic =
+                periodic::Periodic::new(&config, &replication, &sessions, &clock, role.clone());
+            tasks.spawn_on(periodic.expire(stop.clone()), runtimes.raft());
+            let reaper = periodic::Periodic::new(&config, &replication, &sessions, &clock, role);
+            tasks.spawn_on(reaper.reap(stop.clone()), runtimes.raft());
+        }
         let (health, waiting) = (replication.health(), sessions.clone());
         tasks.spawn_on(
             abandon_at_the_end(health, waiting, stop.clone()),
@@ -342,6 +345,26 @@ impl Server {
     #[cfg(feature = "testing")]
     pub(crate) async fn expire(&self, session: quorate_proto::SessionId) -> Result<(), NoSession> {
         periodic::expire_now(&self.replication, &self.sessions, session).await
+    }
+
+    /// Ends the sessions that are over by the clock, and returns when that is applied: which.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn expire_overdue(&self) -> Vec<quorate_proto::SessionId> {
+        let mut ended = Vec::new();
+        for overdue in self.sessions.overdue(self.replication.term()) {
+            match self.expire(overdue.session).await {
+                Ok(()) => ended.push(overdue.session),
+                Err(_) => self.sessions.not_expired(overdue.session, overdue.judged),
+            }
+        }
+        ended
+    }
+
+    /// Removes the containers and TTL znodes that are over by the clock, and returns when that is
+    /// applied: how many were looked at.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn reap(&self, never_used_ms: Option<i64>) -> usize {
+        periodic::reap_now(&self.replication, self.clock.wall_ms(), never_used_ms).await
     }
 }
 

@@ -230,3 +230,33 @@ pub(super) async fn expire_now(
         }
     }
 }
+
+/// Reaps what is due at this time, and waits until that is applied.
+#[cfg(feature = "testing")]
+pub(super) async fn reap_now(
+    replication: &Replication,
+    now_ms: i64,
+    never_used_ms: Option<i64>,
+) -> usize {
+    let due = || {
+        let state = replication.state();
+        state
+            .tree()
+            .reap_candidates(now_ms, never_used_ms, usize::MAX)
+    };
+    let candidates = due();
+    let count = candidates.len();
+    for (path, czxid, mzxid) in candidates {
+        let path = std::borrow::Cow::Borrowed(&*path);
+        propose(replication, Txn::Reap { path, czxid, mzxid });
+    }
+    // Ordered behind the proposals. A server that stops reaps after its next start.
+    if replication.read_index().await.is_ok() {
+        let mut waited = 0;
+        while !due().is_empty() && waited < 10_000 {
+            tokio::task::yield_now().await;
+            waited += 1;
+        }
+    }
+    count
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use quorate_proto::SessionId;
 use tempfile::TempDir;
 
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::disk::SharedDisk;
 use crate::disk::real::RealDisk;
@@ -37,6 +37,8 @@ pub struct TestServer {
     config: Config,
     storage: Storage,
     address: SocketAddr,
+    /// `None`: that of the operating system.
+    clock: Option<Arc<ManualClock>>,
     server: Option<Server>,
 }
 
@@ -47,6 +49,7 @@ pub struct TestServerBuilder {
     config: Config,
     directory: Option<PathBuf>,
     in_directory: bool,
+    is_time_manual: bool,
 }
 
 enum Storage {
@@ -60,6 +63,14 @@ impl TestServerBuilder {
     /// Changes the configuration. The address stays the test server's own.
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> TestServerBuilder {
         change(&mut self.config);
+        self
+    }
+
+    /// Lets time stand still until [`TestServer::advance`]. Sessions end, and containers and TTL
+    /// znodes are reaped, when they are over by that clock **and** [`TestServer::expire_overdue`]
+    /// or [`TestServer::reap`] looks.
+    pub fn manual_time(mut self) -> TestServerBuilder {
+        self.is_time_manual = true;
         self
     }
 
@@ -99,13 +110,20 @@ impl TestServerBuilder {
             self.config.data_dir = PathBuf::from("/memory");
             Storage::Memory(Arc::new(SimDisk::new()))
         };
-        let server = start(&self.config, &storage).await?;
+        let clock = self.is_time_manual.then(|| {
+            let clock = ManualClock::default();
+            // 2001-09-09: any day that looks like one.
+            clock.set_wall_ms(1_000_000_000_000);
+            Arc::new(clock)
+        });
+        let server = start(&self.config, &storage, clock.as_ref()).await?;
         let address = server.client_addr().expect("an address was configured");
         self.config.client_addr = Some(address);
         Ok(TestServer {
             config: self.config,
             storage,
             address,
+            clock,
             server: Some(server),
         })
     }
@@ -146,6 +164,7 @@ impl TestServer {
             },
             directory: None,
             in_directory: false,
+            is_time_manual: false,
         }
     }
 
@@ -209,6 +228,35 @@ impl TestServer {
         match &self.server {
             Some(server) => server.expire(session).await,
             None => Err(NoSession { session }),
+        }
+    }
+
+    /// Lets time pass: on the server's clock, and nothing else happens.
+    ///
+    /// # Panics
+    /// If the server is not one of [manual time](TestServerBuilder::manual_time).
+    pub fn advance(&self, time: Duration) {
+        let clock = self.clock.as_ref().expect("the server's time is manual");
+        clock.advance(time);
+    }
+
+    /// Ends the sessions that are over by the server's clock, and returns when their ephemerals are
+    /// gone: which. A stopped server ends none.
+    pub async fn expire_overdue(&self) -> Vec<SessionId> {
+        match &self.server {
+            Some(server) => server.expire_overdue().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Removes the containers and TTL znodes that are over by the server's clock, and returns when
+    /// that is applied: how many were due. A stopped server removes none.
+    pub async fn reap(&self) -> usize {
+        let never_used = self.config.container_max_never_used;
+        let never_used_ms = never_used.and_then(|time| i64::try_from(time.as_millis()).ok());
+        match &self.server {
+            Some(server) => server.reap(never_used_ms).await,
+            None => 0,
         }
     }
 
@@ -280,12 +328,20 @@ impl TestServer {
     }
 
     async fn start_again(&mut self) {
-        let started = start(&self.config, &self.storage).await;
+        let started = start(&self.config, &self.storage, self.clock.as_ref()).await;
         self.server = Some(started.expect("a test server starts again"));
     }
 }
 
-async fn start(config: &Config, storage: &Storage) -> Result<Server, StartError> {
+async fn start(
+    config: &Config,
+    storage: &Storage,
+    clock: Option<&Arc<ManualClock>>,
+) -> Result<Server, StartError> {
+    let clock: SharedClock = match clock {
+        Some(clock) => clock.clone(),
+        None => SystemClock::shared(),
+    };
     let disk: SharedDisk = match storage {
         Storage::Memory(disk) => disk.clone(),
         Storage::Directory { .. } => Arc::new(RealDisk),
@@ -293,7 +349,7 @@ async fn start(config: &Config, storage: &Storage) -> Result<Server, StartError>
     // A port that was just ours may take a moment to be free of its last connections.
     let mut attempts = 0;
     loop {
-        match Server::start_on(config.clone(), disk.clone(), SystemClock::shared()).await {
+        match Server::start_on(config.clone(), disk.clone(), clock.clone()).await {
             Err(StartError::Bind { .. }) if attempts < 50 => {
                 attempts += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -55,7 +55,9 @@ impl TestServer {
     pub async fn power_failure_twice(&mut self, seed: u64, operations: u64) {
         self.lose_power(seed).await;
         self.simulated().cut_after(operations);
-        self.server = start(&self.config, &self.storage).await.ok();
+        self.server = start(&self.config, &self.storage, self.clock.as_ref())
+            .await
+            .ok();
         self.lose_power(seed.wrapping_add(1)).await;
         self.start_again().await;
     }
