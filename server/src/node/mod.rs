@@ -190,7 +190,6 @@ impl Server {
             tasks.spawn_on(reporting, runtimes.raft());
         }
         let role = config.ensemble.as_ref().map(|_| replication.role());
-        let role = config.ensemble.as_ref().map(|_| replication.role());
         if !clock.is_manual() {
             let periodic =
                 periodic::Periodic::new(&config, &replication, &sessions, &clock, role.clone());

@@ -113,7 +113,8 @@ impl Periodic {
                 timeout_ms,
             } in self.sessions.overdue(term)
             {
-                if propose(&self.replication, Txn::ExpireSession { session, judged }) {
+                let expiry = Txn::ExpireSession { session, judged };
+                if propose_in(term, &self.replication, expiry) {
                     tracing::info!(
                         "Expiring session {session}, timeout of {timeout_ms}ms exceeded"
                     );
@@ -147,11 +148,11 @@ impl Periodic {
                     .tree()
                     .reap_candidates(now_ms, self.never_used_ms, most);
             for (path, czxid, mzxid) in candidates {
-                if self.leads().is_none() {
+                let Some(term) = self.leads() else {
                     break;
-                }
+                };
                 let path = std::borrow::Cow::Borrowed(&*path);
-                propose(&self.replication, Txn::Reap { path, czxid, mzxid });
+                propose_in(term, &self.replication, Txn::Reap { path, czxid, mzxid });
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
@@ -171,15 +172,15 @@ async fn changed(role: &mut Option<watch::Receiver<Role>>) {
     std::future::pending().await
 }
 
-/// Proposes something of the server's own. False if the log does not take it now.
-fn propose(replication: &Replication, txn: Txn<'_>) -> bool {
+/// Proposes what the leader of `term` judged. False if the log does not take it now.
+fn propose_in(term: u64, replication: &Replication, txn: Txn<'_>) -> bool {
     let caller = CallerBuf::new(&[], true);
     let proposal = Proposal {
         origin: Origin::default(),
         caller: caller.as_caller(),
         txn,
     };
-    replication.queue().push(&proposal).is_ok()
+    replication.queue().push_in_term(term, &proposal).is_ok()
 }
 
 /// Expires one session now, whatever it said, and waits until that is applied.
@@ -248,7 +249,7 @@ pub(super) async fn reap_now(
     let count = candidates.len();
     for (path, czxid, mzxid) in candidates {
         let path = std::borrow::Cow::Borrowed(&*path);
-        propose(replication, Txn::Reap { path, czxid, mzxid });
+        propose_in(replication.term(), replication, Txn::Reap { path, czxid, mzxid });
     }
     // Ordered behind the proposals. A server that stops reaps after its next start.
     if replication.read_index().await.is_ok() {

@@ -81,6 +81,7 @@ impl Hub {
     }
 
     /// Everything passes again between the two, what was held back first.
+    #[cfg(test)]
     pub(crate) fn heal(&self, one: u8, other: u8) {
         self.change(|board| {
             board.cut.remove(&(one, other));
@@ -102,6 +103,7 @@ impl Hub {
     }
 
     /// Whether somebody listens there.
+    #[cfg(test)]
     pub(crate) fn is_listening(&self, at: &PeerAddress) -> bool {
         self.board.lock().listeners.contains_key(&key(at))
     }

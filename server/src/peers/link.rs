@@ -45,7 +45,7 @@ impl Link {
     }
 
     /// Two ends of a pipe.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     pub(crate) fn pair() -> (Link, Link) {
         let (one, other) = tokio::io::duplex(BUFFER);
         (

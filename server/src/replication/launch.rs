@@ -250,6 +250,7 @@ impl Parts {
             health: healthy,
             role: roles,
             serving: served,
+            #[cfg(test)]
             lease,
             desk,
             batcher: Mutex::new(Some(batcher)),

@@ -57,6 +57,7 @@ impl Lease {
 
     /// How often it was lost and won again while this server led. Whoever needs a lease without
     /// a gap compares two readings.
+    #[cfg(test)]
     pub(crate) fn gaps(&self) -> u64 {
         self.shared.gaps.load(Ordering::Acquire)
     }

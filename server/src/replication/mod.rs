@@ -52,10 +52,10 @@ use tokio_util::task::TaskTracker;
 
 use self::boot::{Arrival, Desk};
 use self::files::Claim;
-pub(crate) use self::forward::{Confirmed, Confirmer};
+pub(crate) use self::forward::Confirmer;
 use self::launch::Parts;
 pub(crate) use self::lease::Lease;
-pub(crate) use self::links::{Links, SharedLinks};
+pub(crate) use self::links::SharedLinks;
 pub(crate) use self::queue::{ProposeQueue, Refused, Unavailable};
 use self::read_index::ReadIndex;
 pub(crate) use self::role::Role;
@@ -156,6 +156,7 @@ pub(crate) struct Replication {
     health: watch::Receiver<Health>,
     role: watch::Receiver<Role>,
     serving: watch::Receiver<bool>,
+    #[cfg(test)]
     lease: Lease,
     desk: Option<Arc<Desk>>,
     batcher: Mutex<Option<JoinHandle<()>>>,
@@ -265,6 +266,7 @@ impl Replication {
     }
 
     /// For how long no other server can have begun to lead by a vote.
+    #[cfg(test)]
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }

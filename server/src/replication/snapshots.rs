@@ -29,7 +29,6 @@ use crate::snapshot::{
 };
 use crate::tree::{Capture, State};
 
-pub(super) use self::transfer::ReceiveError;
 
 /// Which rules of apply this version knows, at most (R25).
 pub(super) const LEVEL_MAX: u32 = 0;

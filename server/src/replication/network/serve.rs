@@ -36,6 +36,7 @@ impl RaftHandler {
     }
 
     /// Changes whenever a link from a node ends, with the node: it may have ended itself.
+    #[cfg(test)]
     pub(in crate::replication) fn gone(&self) -> watch::Receiver<Option<u64>> {
         self.gone.subscribe()
     }
