@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
 use openraft::{Instant, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -127,12 +128,28 @@ impl Watcher {
         // Told of every entry: waited for only while the first of a term is on its way.
         let mut every = self.raft.metrics();
         loop {
-            server.borrow_and_update();
-            let (seen, serves, alone) = {
+            let of_the_role = server.borrow_and_update().clone();
+            let (settled, seen, serves, alone) = {
                 let metrics = every.borrow_and_update();
+                let settled = is_settled(&of_the_role, &metrics);
                 let alone = alone(&metrics);
-                (look(&metrics), serves(&metrics, &self.listed), alone)
+                (
+                    settled,
+                    look(&metrics),
+                    serves(&metrics, &self.listed),
+                    alone,
+                )
             };
+            if !settled {
+                let ended = tokio::select! {
+                    changed = every.changed() => changed.is_err(),
+                    changed = server.changed() => changed.is_err(),
+                };
+                if ended {
+                    return;
+                }
+                continue;
+            }
             self.publish(seen, serves);
             let ended = match seen {
                 Seen::Elected { applied: false, .. } => every.changed().await.is_err(),
@@ -205,6 +222,17 @@ impl Watcher {
         let left = self.lease.length().checked_sub(acked.elapsed())?;
         Some(now + left).filter(|_| !left.is_zero())
     }
+}
+
+/// Whether both kinds of metrics tell of one moment. openraft sends those of the role first and
+/// all of them right after: whoever is woken by the former and reads the latter may read of the
+/// moment before, and is not woken again.
+pub(super) fn is_settled(role: &RaftServerMetrics<Types>, all: &RaftMetrics<Types>) -> bool {
+    role.state == all.state
+        && role.current_leader == all.current_leader
+        && role.vote == all.vote
+        && role.membership_config == all.membership_config
+        && role.committed_membership_config == all.committed_membership_config
 }
 
 /// Whether nobody else has a vote.

@@ -18,7 +18,7 @@ use super::message::{Admitted, Member, Message};
 use super::{ask, decide::Answer};
 use crate::config::Ensemble;
 use crate::replication::identity::Identity;
-use crate::replication::role::is_participant;
+use crate::replication::role::{is_participant, is_settled};
 use crate::replication::types::{Membership, Raft, Types, node_id, server_of};
 
 type Metrics = RaftMetrics<Types>;
@@ -311,8 +311,15 @@ impl Steward {
     async fn keep(&self) {
         let mut server = self.raft.server_metrics();
         loop {
-            server.borrow_and_update();
-            let task = task(&self.raft.metrics().borrow_watched(), &self.desk.ensemble);
+            let of_the_role = server.borrow_and_update().clone();
+            let task = {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                match is_settled(&of_the_role, &metrics) {
+                    true => task(&metrics, &self.desk.ensemble),
+                    false => Task::Look,
+                }
+            };
             let changed = match task {
                 Task::Rest => {
                     // The first entry of a term is applied a moment after the role changed.

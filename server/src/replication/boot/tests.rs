@@ -238,7 +238,15 @@ async fn leader(members: &[Member]) -> u8 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, agreed).await.expect("one leads in time")
+    let Ok(leader) = timeout(PATIENCE, agreed).await else {
+        for member in members {
+            let metrics = member.replication.raft.metrics();
+            eprintln!("server {}: {:?}", member.id, member.role());
+            eprintln!("  {}", *metrics.borrow_watched());
+        }
+        panic!("nobody leads in time, or not all know");
+    };
+    leader
 }
 
 fn take(members: &mut Vec<Member>, id: u8) -> Member {
