@@ -4,7 +4,8 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot set up its world should fail"
+    clippy::disallowed_methods,
+    reason = "a test that cannot set up its world should fail, and has a clock of its own"
 )]
 
 mod support;

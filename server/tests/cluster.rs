@@ -1,12 +1,5 @@
 //! An ensemble in this process: elected, served by every server, and again after a leader's death.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot set up its world should fail"
-)]
-
-use std::time::{Duration, Instant};
-
 use quorate_server::testing::TestCluster;
 use quorate_server::testing::wire::WireClient;
 
@@ -33,15 +26,12 @@ async fn a_killed_leader_is_replaced_and_what_it_acknowledged_is_there() {
     let leader = cluster.leader().await;
     let mut client = WireClient::open(cluster.addr(leader)).await;
     client.create("/kept", b"yes").await.unwrap();
-    let killed = Instant::now();
     cluster.kill(leader).await;
     let next = cluster.leader().await;
     let mut client = WireClient::open(cluster.addr(next)).await;
     client.create("/next", b"").await.unwrap();
-    eprintln!("replaced after {:?}", killed.elapsed());
     let (data, _) = client.get_data("/kept", false).await.unwrap();
     assert_eq!(data.as_deref(), Some(&b"yes"[..]));
-    assert!(killed.elapsed() < Duration::from_secs(20));
     cluster.restart(leader).await;
     cluster.serving(&cluster.servers()).await;
     cluster.converged().await;

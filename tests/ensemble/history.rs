@@ -220,8 +220,11 @@ fn sessions(calls: &[Call]) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A write: its value, what was told of it, and the call.
+type Write<'a> = (&'a str, &'a Told<Version>, &'a Call);
+
 fn registers(calls: &[Call], last: &Final) -> Result<(), Violation> {
-    let mut writes: BTreeMap<&str, Vec<(&str, &Told<Version>, &Call)>> = BTreeMap::new();
+    let mut writes: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for call in calls {
         if let What::Set { key, value, told } = &call.what {
             writes.entry(key).or_default().push((value, told, call));
@@ -290,7 +293,7 @@ fn registers(calls: &[Call], last: &Final) -> Result<(), Violation> {
 fn reads(
     calls: &[Call],
     key: &str,
-    writes: &[(&str, &Told<Version>, &Call)],
+    writes: &[Write<'_>],
     versions: &BTreeMap<i32, (&str, i64)>,
 ) -> Result<(), Violation> {
     for call in calls {

@@ -3,12 +3,7 @@
 //!
 //! `QUORATE_SEEDS=200` runs that many schedules, `QUORATE_SEED=17` that one alone.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test that cannot set up its world should fail, and says what it ran"
-)]
+#![expect(clippy::indexing_slicing, reason = "a broken test may panic")]
 
 mod history;
 mod nemesis;

@@ -87,7 +87,8 @@ pub(crate) async fn run(
     let follower = connect(&servers).await;
     let latest = Arc::new(Mutex::new(None));
     let (following, shown) = (follower.clone(), latest.clone());
-    let follow = tokio::spawn(async move {
+    let mut follow = JoinSet::new();
+    follow.spawn(async move {
         use futures::StreamExt as _;
         let mut values = following.follow(REGISTERS[0]);
         while let Some(value) = values.next().await {
@@ -136,7 +137,7 @@ pub(crate) async fn run(
         let shown = *latest.lock();
         return Err(format!("a follower shows {shown:x?}, it is {newest:x?}"));
     }
-    follow.abort();
+    follow.abort_all();
     if let Some(seen) = board.seen.lock().first() {
         return Err(seen.clone());
     }
@@ -216,7 +217,7 @@ async fn look(client: &Client) -> Result<Final, Error> {
     let (mut names, _) = client.children(PARENT).await?;
     names.sort();
     for name in names {
-        let node = client.get(&format!("{PARENT}/{name}")).await?;
+        let node = client.get(format!("{PARENT}/{name}")).await?;
         let mark = String::from_utf8_lossy(&node.data).into_owned();
         children.insert(name, (mark, node.stat.czxid));
     }
@@ -309,7 +310,7 @@ async fn call(client: &Client, board: &Board, rng: &mut StdRng, mark: String) ->
         }
         40..55 => {
             let create = client
-                .create(&format!("{PARENT}/n-"), mark.clone())
+                .create(format!("{PARENT}/n-"), mark.clone())
                 .sequential()
                 .await;
             let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();

@@ -195,7 +195,8 @@ pub(super) async fn expire_now(
         let Some(info) = replication.state().session(session) else {
             return Err(no_session);
         };
-        if !propose(
+        if !propose_in(
+            replication.term(),
             replication,
             Txn::ExpireSession {
                 session,
@@ -249,7 +250,11 @@ pub(super) async fn reap_now(
     let count = candidates.len();
     for (path, czxid, mzxid) in candidates {
         let path = std::borrow::Cow::Borrowed(&*path);
-        propose_in(replication.term(), replication, Txn::Reap { path, czxid, mzxid });
+        propose_in(
+            replication.term(),
+            replication,
+            Txn::Reap { path, czxid, mzxid },
+        );
     }
     // Ordered behind the proposals. A server that stops reaps after its next start.
     if replication.read_index().await.is_ok() {

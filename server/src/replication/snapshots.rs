@@ -29,6 +29,8 @@ use crate::snapshot::{
 };
 use crate::tree::{Capture, State};
 
+#[cfg(test)]
+pub(super) use self::transfer::ReceiveError;
 
 /// Which rules of apply this version knows, at most (R25).
 pub(super) const LEVEL_MAX: u32 = 0;

@@ -282,13 +282,11 @@ impl Reports {
                 .and_then(|until| until.checked_sub(now))
                 .filter(|left| !left.is_zero());
             self.close_stale(sessions, now);
-            if left.is_none() {
-                if was_fresh {
-                    tracing::warn!(
-                        silence_ms = self.bounds.silence.as_millis(),
-                        "no leader confirms the sessions: client connections are closed"
-                    );
-                }
+            if left.is_none() && was_fresh {
+                tracing::warn!(
+                    silence_ms = self.bounds.silence.as_millis(),
+                    "no leader confirms the sessions: client connections are closed"
+                );
             }
             was_fresh = left.is_some();
             tokio::time::sleep(left.map_or(look, |left| left.min(look))).await;

@@ -103,7 +103,8 @@ impl World {
     fn running() -> World {
         let world = World::new();
         let (reports, sessions) = (world.reports.clone(), world.sessions.clone());
-        tokio::spawn(reports.run(sessions, world.stop.clone()));
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(reports.run(sessions, world.stop.clone()));
         world
     }
 

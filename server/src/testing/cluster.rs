@@ -61,13 +61,16 @@ enum Storage {
     Directory { _temporary: TempDir },
 }
 
+/// What a test changes in the configuration of the server with this number.
+type Change = Box<dyn Fn(u8, &mut Config)>;
+
 /// How a [`TestCluster`] is to be.
 #[must_use = "a builder does nothing until `start`"]
 pub struct TestClusterBuilder {
     participants: u8,
     observers: u8,
     on_disk: bool,
-    change: Box<dyn Fn(u8, &mut Config)>,
+    change: Change,
 }
 
 impl std::fmt::Debug for TestClusterBuilder {

@@ -112,7 +112,7 @@ impl Fields {
     /// All that is left.
     fn sessions(&mut self) -> Result<Vec<SessionId>, MessageError> {
         let count = self.rest.len() / 8;
-        if count > SESSIONS_MAX || self.rest.len() % 8 != 0 {
+        if count > SESSIONS_MAX || !self.rest.len().is_multiple_of(8) {
             return Err(MessageError::Length { len: self.len });
         }
         let mut sessions = Vec::with_capacity(count);

@@ -169,10 +169,8 @@ impl Confirmer {
             Role::Leading { term } => self.confirm_here(term, &sessions),
             Role::Following { .. } => {
                 let asking = self.confirm_there(sessions, &mut role);
-                match tokio::time::timeout(self.patience.leader, asking).await {
-                    Ok(confirmed) => confirmed,
-                    Err(_) => None,
-                }
+                let asked = tokio::time::timeout(self.patience.leader, asking).await;
+                asked.unwrap_or_default()
             }
             Role::Looking => None,
         }

@@ -129,12 +129,15 @@ impl Engine {
 
 type SharedEngine = Arc<Mutex<Engine>>;
 
+/// Who renewed which sessions.
+type Renewal = (u8, Vec<SessionId>);
+
 /// A server's view of the engine.
 #[derive(Clone)]
 struct View {
     server: u8,
     engine: SharedEngine,
-    renewed: Arc<Mutex<Vec<(u8, Vec<SessionId>)>>>,
+    renewed: Arc<Mutex<Vec<Renewal>>>,
 }
 
 impl Quorum for View {
@@ -186,7 +189,6 @@ struct Wires {
     weather: Mutex<Weather>,
     dice: Mutex<StdRng>,
     tasks: TaskTracker,
-    calm: watch::Sender<u64>,
 }
 
 impl Wires {
@@ -196,7 +198,6 @@ impl Wires {
             weather: Mutex::default(),
             dice: Mutex::new(StdRng::seed_from_u64(seed)),
             tasks: TaskTracker::new(),
-            calm: watch::Sender::new(0),
         })
     }
 
@@ -354,7 +355,7 @@ async fn drive(server: u8, queue: Arc<ProposeQueue>, engine: SharedEngine, mut c
 /// Three servers.
 struct World {
     engine: SharedEngine,
-    renewed: Arc<Mutex<Vec<(u8, Vec<SessionId>)>>>,
+    renewed: Arc<Mutex<Vec<Renewal>>>,
     wires: Arc<Wires>,
     servers: Vec<Server>,
     stop: CancellationToken,

@@ -14,7 +14,7 @@ const ZNODES: usize = 3000;
 /// Places the same znodes over all shards; data and zxids tell which state it is.
 fn filled(state: &State, zxid: i64) -> State {
     let mut builder = state.successor();
-    builder.cluster_key([zxid as u8; 32]);
+    builder.cluster_key([u8::try_from(zxid % 256).unwrap(); 32]);
     builder.zxid(quorate_proto::Zxid(zxid));
     builder.level(u32::try_from(zxid).unwrap());
     let session = SessionInfo {
