@@ -229,6 +229,16 @@ impl Parts {
             };
             tasks.spawn_on(sentinel.run(), runtime);
         }
+        let dropped = CancellationToken::new();
+        if desk.is_some() {
+            let (raft, dropped) = (raft.clone(), dropped.clone());
+            // Not among the tasks that a stop waits for: it ends when the stopped server is dropped.
+            runtime.spawn(async move {
+                dropped.cancelled().await;
+                // After a stop in order there is nothing left to end.
+                let _ = raft.shutdown().await;
+            });
+        }
         let watchdog = Watchdog {
             raft: raft.clone(),
             log: self.log.clone(),
@@ -253,6 +263,7 @@ impl Parts {
             #[cfg(test)]
             lease,
             desk,
+            _dropped: dropped.drop_guard(),
             batcher: Mutex::new(Some(batcher)),
             tasks,
             stop,
@@ -335,11 +346,13 @@ fn mark_joined(
 ) -> impl Future<Output = ()> + use<> {
     let (config, around, raft, stop) = (config.clone(), around.clone(), raft.clone(), stop.clone());
     async move {
-        let begun = |metrics: &openraft::RaftMetrics<Types>| metrics.last_log_index.is_some();
-        let wait = raft.wait(None);
-        tokio::select! {
-            begun = wait.metrics(begun, "a log") => if begun.is_err() { return },
-            () = stop.cancelled() => return,
+        // What is not on disk yet may be gone after a power failure, without anybody having lost it.
+        let mut flushed = raft.watch_log_progress();
+        while flushed.get().is_none_or(|upto| upto.last_log_id.is_none()) {
+            tokio::select! {
+                changed = flushed.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
         }
         let marked = tokio::task::spawn_blocking(move || start::joined(&config, &around)).await;
         if let Ok(Err(error)) = marked {

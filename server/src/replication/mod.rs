@@ -47,7 +47,7 @@ use quorate_proto::{Acl, EventType, SessionId, Zxid};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::boot::{Arrival, Desk};
@@ -159,6 +159,9 @@ pub(crate) struct Replication {
     #[cfg(test)]
     lease: Lease,
     desk: Option<Arc<Desk>>,
+    /// Ends the engine of one of several: those who serve its links hold it, and it holds them, so
+    /// that it would go on leading.
+    _dropped: DropGuard,
     batcher: Mutex<Option<JoinHandle<()>>>,
     tasks: TaskTracker,
     stop: CancellationToken,

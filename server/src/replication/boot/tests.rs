@@ -219,6 +219,16 @@ impl Member {
     }
 }
 
+/// For the one who reads of a test that failed.
+fn tell(members: &[Member]) {
+    for member in members {
+        let metrics = member.replication.raft.metrics();
+        let health = member.replication.health().borrow().clone();
+        eprintln!("server {}: {:?}, {health:?}", member.id, member.role());
+        eprintln!("  {}", *metrics.borrow_watched());
+    }
+}
+
 /// The number of the leader, once all of these agree on it.
 async fn leader(members: &[Member]) -> u8 {
     let agreed = async {
@@ -239,11 +249,7 @@ async fn leader(members: &[Member]) -> u8 {
         }
     };
     let Ok(leader) = timeout(PATIENCE, agreed).await else {
-        for member in members {
-            let metrics = member.replication.raft.metrics();
-            eprintln!("server {}: {:?}", member.id, member.role());
-            eprintln!("  {}", *metrics.borrow_watched());
-        }
+        tell(members);
         panic!("nobody leads in time, or not all know");
     };
     leader
@@ -393,7 +399,7 @@ async fn a_power_failure_at_any_step_of_the_first_boot_only_delays_it() {
             let world = World::new(&THREE);
             world.disk(victim).cut_after(step);
             let starting: Vec<_> = [1, 2, 3].map(|id| (id, world.start(id))).into();
-            let mut members = Vec::new();
+            let mut members: Vec<Member> = Vec::new();
             let mut waiting = Vec::new();
             for (id, start) in starting {
                 if id == victim {
@@ -420,13 +426,25 @@ async fn a_power_failure_at_any_step_of_the_first_boot_only_delays_it() {
             }
             let seed = step * 7 + u64::from(victim);
             world.set_disk(victim, world.disk(victim).crash(seed));
-            members.push(up(world.start(victim)).await);
-            for start in waiting {
-                members.push(up(start).await);
+            let again = world.start(victim);
+            let all = std::iter::once(again).chain(waiting);
+            for (at, start) in all.enumerate() {
+                let start = timeout(PATIENCE, start).await;
+                let start = start.unwrap_or_else(|_| {
+                    tell(&members);
+                    panic!("start {at} hangs: victim {victim}, step {step}")
+                });
+                members.push(start.unwrap().unwrap());
             }
-            for member in &members {
-                member.serves().await;
-                member.voters(&[1, 2, 3]).await;
+            let whole = async {
+                for member in &members {
+                    member.serves().await;
+                    member.voters(&[1, 2, 3]).await;
+                }
+            };
+            if timeout(PATIENCE / 2, whole).await.is_err() {
+                tell(&members);
+                panic!("no ensemble of three: victim {victim}, step {step}");
             }
         }
     }
