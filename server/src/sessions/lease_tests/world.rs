@@ -1,4 +1,6 @@
-//! The model: what may happen, in an order that a seed decides.
+//! The model: what may happen, in an order that a seed decides, or a script.
+
+pub(super) mod script;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
