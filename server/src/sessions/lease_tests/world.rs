@@ -1,4 +1,6 @@
-//! The model: what may happen, in an order that a seed decides.
+//! The model: what may happen, in an order that a seed decides, or a script.
+
+pub(super) mod script;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,6 +31,9 @@ const PAUSE: u64 = 6;
 /// How long a schedule is watched, and how long after the session's end.
 const LENGTH: u64 = T * 8;
 const AFTER_END: u64 = T;
+
+/// Steps between two movements of the clock, about.
+const STEPS: u32 = 40;
 
 /// A rule that is taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -281,8 +286,9 @@ impl World {
             && self.now < LENGTH
             && self.over_at.is_none_or(|over| self.now < over + AFTER_END)
         {
-            if self.chance(8) {
+            if self.chance(STEPS) {
                 self.pass_time();
+                self.trouble();
             }
             self.step();
         }
@@ -434,31 +440,36 @@ impl World {
         }
     }
 
+    /// What happens once in a while, whatever else does.
+    fn trouble(&mut self) {
+        let at = self.any();
+        match self.rng.random_range(0..600) {
+            0..4 => self.stall(at),
+            4..9 => self.servers[at].cut_until = self.now + self.rng.random_range(1..2 * T),
+            9..13 => self.elect(at),
+            13..16 => self.quiet_until = self.now + self.rng.random_range(1..2 * T),
+            16..20 if self.now > self.quiet_until => self.hang_up(),
+            20..50 => self.learn(at),
+            50..150 => self.client_sends(),
+            _ => {}
+        }
+    }
+
+    /// Something that is on its way gets one step further.
     fn step(&mut self) {
         let at = self.any();
         match self.rng.random_range(0..200) {
-            0 if self.chance(6) => self.stall(at),
-            1 if self.chance(4) => {
-                self.servers[at].cut_until = self.now + self.rng.random_range(1..2 * T)
-            }
-            2 if self.chance(5) => self.elect(at),
-            3 if self.chance(2) => self.quiet_until = self.now + self.rng.random_range(1..2 * T),
-            4 if self.now > self.quiet_until && self.chance(4) => self.hang_up(),
-            0..5 => {}
-            5..10 => self.quorum_answers(),
-            10..20 => self.client_sends(),
-            20..50 => self.commit(),
+            0..10 => self.quorum_answers(),
+            10..30 => self.commit(),
             _ if !self.is_awake(at) => {}
-            50..70 => self.server_reads(at),
-            70..95 => self.report(at),
+            30..50 => self.server_reads(at),
+            50..95 => self.report(at),
             95..115 => self.propose(at),
             115..150 => self.apply(at),
             150..160 => self.take_lease(at),
             160..168 => self.begin(at),
-            168..170 => self.learn(at),
-            170..185 => self.judge(at),
-            185..200 => self.server_reads(self.link.as_ref().map_or(at, |link| link.at)),
-            _ => {}
+            168..185 => self.judge(at),
+            _ => self.server_reads(self.link.as_ref().map_or(at, |link| link.at)),
         }
     }
 
