@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 
 /// One thing that was done.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "shown with the outcome of a run")]
 pub(crate) enum Fault {
     Kill(u8),
     PowerFailure(u8),
