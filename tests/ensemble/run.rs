@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quorate_client::{Client, Error, NoRetry, Outcome, SessionState};
+use quorate_client::{Client, Error, NoRetry, Outcome, SessionId, SessionState};
 use quorate_server::testing::TestCluster;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -52,11 +52,25 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<Fault>,
 }
 
+/// What is done beside the faults, which no seed draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    Nothing,
+    /// A follower stands still for a moment; with `expire`, sessions end meanwhile that nobody
+    /// may end.
+    Standstill {
+        expire: bool,
+    },
+    /// In the end, when all calls were answered, the power of all servers fails at once.
+    PowerFailureOfAll,
+}
+
 /// Runs one seed to its end. An error says what was broken.
 pub(crate) async fn run(
     cluster: &mut TestCluster,
     seed: u64,
     steps: usize,
+    extra: Extra,
 ) -> Result<Report, String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let servers = cluster.connect_string();
@@ -104,6 +118,9 @@ pub(crate) async fn run(
         faults.push(nemesis.step(cluster, &mut rng).await);
         sleep(Duration::from_millis(rng.random_range(100..900))).await;
     }
+    if let Extra::Standstill { expire } = extra {
+        standstill(cluster, &board, expire).await;
+    }
     nemesis.mend(cluster).await;
     cluster.serving(&cluster.servers()).await;
     // A moment of work on a healthy ensemble: everybody must get through.
@@ -123,7 +140,7 @@ pub(crate) async fn run(
     }
     cluster.converged().await;
 
-    let last = look_until_seen(&setup).await?;
+    let mut last = look_until_seen(&setup).await?;
     let newest = last
         .nodes
         .get(REGISTERS[0])
@@ -141,6 +158,13 @@ pub(crate) async fn run(
     if let Some(seen) = board.seen.lock().first() {
         return Err(seen.clone());
     }
+    if extra == Extra::PowerFailureOfAll {
+        cluster.power_failure_of_all(seed).await?;
+        cluster.converged().await;
+        // The others may have seen more than there is, and would not be served.
+        let fresh = connect(&servers).await;
+        last = look_until_seen(&fresh).await?;
+    }
     let calls = std::mem::take(&mut *board.calls.lock());
     history::check(&calls, &last).map_err(|violation| violation.to_string())?;
     board.alive.lock().clear();
@@ -152,6 +176,27 @@ pub(crate) async fn run(
         unknown: calls.iter().filter(told(false)).count(),
         faults,
     })
+}
+
+/// Clients of a server that stands still trust their sessions for a while, and learn nothing.
+async fn standstill(cluster: &mut TestCluster, board: &Board, expire: bool) {
+    // Everybody has its ephemeral by then.
+    while board.alive.lock().len() < WORKERS {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let leader = cluster.leader().await;
+    let Some(still) = cluster.servers().into_iter().find(|&id| id != leader) else {
+        return;
+    };
+    cluster.pause(still);
+    if expire {
+        let sessions: Vec<i64> = board.alive.lock().values().map(|known| known.0).collect();
+        for session in sessions {
+            let _ = cluster.expire(SessionId(session)).await;
+        }
+    }
+    sleep(SESSION / 2).await;
+    cluster.resume(still);
 }
 
 /// Whether a write was acknowledged; `None` for reads.
@@ -210,11 +255,14 @@ async fn look(client: &Client) -> Result<Final, Error> {
     let mut last = Final::default();
     client.sync("/").await?;
     for key in REGISTERS.iter().chain(&COUNTERS).chain(&PAIR) {
-        let node = client.get(key).await?;
-        last.nodes.insert((*key).into(), seen(&node));
+        // What is gone is for the checker to judge.
+        if let Some(node) = unless_gone(client.get(key).await)? {
+            last.nodes.insert((*key).into(), seen(&node));
+        }
     }
     let children = last.children.entry(PARENT.into()).or_default();
-    let (mut names, _) = client.children(PARENT).await?;
+    let listed = unless_gone(client.children(PARENT).await)?;
+    let mut names = listed.map(|(names, _)| names).unwrap_or_default();
     names.sort();
     for name in names {
         let node = client.get(format!("{PARENT}/{name}")).await?;
@@ -222,6 +270,14 @@ async fn look(client: &Client) -> Result<Final, Error> {
         children.insert(name, (mark, node.stat.czxid));
     }
     Ok(last)
+}
+
+fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_no_node() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn seen(node: &quorate_client::Node) -> (String, Version) {

@@ -315,6 +315,47 @@ impl TestCluster {
         self.end(server).await;
     }
 
+    /// The power of all servers fails at one moment, and they start again on what their disks
+    /// kept; returns when all of them serve.
+    ///
+    /// # Errors
+    /// Why a server does not start on what is left, as that of a disk that lies about syncs may be.
+    ///
+    /// # Panics
+    /// If data is in directories, or the servers start and do not serve.
+    pub async fn power_failure_of_all(&mut self, seed: u64) -> Result<(), String> {
+        let mut dying = Vec::new();
+        for member in self.members.values_mut() {
+            match &mut member.storage {
+                Storage::Memory(disk) => {
+                    disk.cut_after(0);
+                    dying.push(disk.clone());
+                    *disk = Arc::new(disk.crash(seed));
+                }
+                Storage::Directory { .. } => panic!("a directory has no power to fail"),
+            }
+        }
+        for disk in dying {
+            disk.resume_syncs();
+        }
+        let every = self.servers();
+        for &server in &every {
+            self.end(server).await;
+        }
+        self.try_start_members(&every).await?;
+        self.serving(&every).await;
+        Ok(())
+    }
+
+    /// From now on a server's disk says of every sync that it is done, and does nothing: to prove
+    /// that a test notices.
+    ///
+    /// # Panics
+    /// If there is no such server, or its data is in a directory.
+    pub fn break_syncs(&self, server: u8) {
+        self.disk(server).lie_about_sync();
+    }
+
     /// Stops a server in order: it hands over leadership first.
     ///
     /// # Panics
@@ -495,6 +536,12 @@ impl TestCluster {
 
     /// Starts servers side by side: the first ones of all wait for each other.
     async fn start_members(&mut self, servers: &[u8]) {
+        if let Err(why) = self.try_start_members(servers).await {
+            panic!("{why}");
+        }
+    }
+
+    async fn try_start_members(&mut self, servers: &[u8]) -> Result<(), String> {
         let starts = servers.iter().map(|&id| {
             let member = self.member(id);
             let disk: SharedDisk = match &member.storage {
@@ -519,11 +566,12 @@ impl TestCluster {
             }
         });
         for (id, started) in futures::future::join_all(starts).await {
-            let server = started.unwrap_or_else(|error| panic!("server {id}: {error}"));
+            let server = started.map_err(|error| format!("server {id}: {error}"))?;
             let member = self.member_mut(id);
             member.config.client_addr = server.client_addr();
             member.server = Some(server);
         }
+        Ok(())
     }
 
     /// Looks until there is an answer, or patience ends.
