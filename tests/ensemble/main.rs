@@ -4,7 +4,11 @@
 //! `QUORATE_SEEDS=200` runs that many schedules, `QUORATE_SEED=17` that one alone,
 //! `QUORATE_VOTERS=5` and `QUORATE_OBSERVERS=2` on that many servers.
 
-#![expect(clippy::indexing_slicing, reason = "a broken test may panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a broken test may panic, and a run says what it did"
+)]
 
 mod history;
 mod nemesis;

@@ -313,6 +313,12 @@ impl Server {
         }
     }
 
+    /// How many vote, as far as this server knows.
+    #[cfg(feature = "testing")]
+    pub(crate) fn voters(&self) -> usize {
+        self.replication.standing().voters
+    }
+
     /// Whether clients get sessions here.
     #[cfg(feature = "testing")]
     pub(crate) fn serves(&self) -> bool {

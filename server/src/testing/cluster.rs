@@ -158,6 +158,16 @@ impl TestClusterBuilder {
         let every: Vec<u8> = cluster.members.keys().copied().collect();
         cluster.start_members(&every).await;
         cluster.serving(&every).await;
+        // A majority of the voters serves already; a test may kill any of them at once.
+        let voters = usize::from(self.participants);
+        let all = cluster.until(|cluster| {
+            let knows = |member: &Member| {
+                let server = member.server.as_ref();
+                server.is_some_and(|server| server.voters() == voters)
+            };
+            cluster.members.values().all(knows).then_some(())
+        });
+        all.await.expect("all participants vote within 30 s");
         cluster
     }
 }
