@@ -102,3 +102,11 @@ async fn a_malformed_write_at_any_server_is_refused_and_the_ensemble_goes_on() {
     cluster.converged().await;
     assert_eq!(cluster.leader().await, leader);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_before_anybody_came_is_replaced() {
+    let mut cluster = TestCluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader).await;
+    assert_ne!(cluster.leader().await, leader);
+}

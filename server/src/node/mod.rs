@@ -313,10 +313,11 @@ impl Server {
         }
     }
 
-    /// How many vote, as far as this server knows.
+    /// Whether so many vote, and no change of that is under way, as far as this server knows.
     #[cfg(feature = "testing")]
-    pub(crate) fn voters(&self) -> usize {
-        self.replication.standing().voters
+    pub(crate) fn has_voters(&self, count: usize) -> bool {
+        let standing = self.replication.standing();
+        standing.settled && standing.voters == count
     }
 
     /// Whether clients get sessions here.

@@ -298,6 +298,8 @@ impl Replication {
             committed: metrics.local_committed.as_ref().map_or(0, index),
             applied: metrics.last_applied.as_ref().map_or(0, index),
             voters: voters.len(),
+            #[cfg(feature = "testing")]
+            settled: members.get_joint_config().len() == 1,
             peers: others.filter(|id| *id != metrics.id).map(peer).collect(),
         }
     }
@@ -447,6 +449,9 @@ pub(crate) struct Standing {
     pub(crate) applied: u64,
     /// How many vote.
     pub(crate) voters: usize,
+    /// No change of the members is under way.
+    #[cfg(feature = "testing")]
+    pub(crate) settled: bool,
     /// All other members.
     pub(crate) peers: Vec<Peer>,
 }

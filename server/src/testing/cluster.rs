@@ -163,7 +163,7 @@ impl TestClusterBuilder {
         let all = cluster.until(|cluster| {
             let knows = |member: &Member| {
                 let server = member.server.as_ref();
-                server.is_some_and(|server| server.voters() == voters)
+                server.is_some_and(|server| server.has_voters(voters))
             };
             cluster.members.values().all(knows).then_some(())
         });
