@@ -230,6 +230,31 @@ impl Node {
         self.agreed().await;
     }
 
+    /// The same one by one. An entry that openraft refuses, because no quorum was heard for a
+    /// moment, is gone without a word: it is written again.
+    async fn open_sessions_surely(&self, count: u64) {
+        for count in 0..count {
+            let before = self.sessions();
+            let opened = async {
+                loop {
+                    self.agreed().await;
+                    let written = self.raft.client_write_ff(request(count), None).await;
+                    written.unwrap();
+                    let applied = async {
+                        let mut metrics = self.raft.data_metrics();
+                        while self.sessions() <= before {
+                            metrics.changed().await.unwrap();
+                        }
+                    };
+                    if tokio::time::timeout(PATIENCE / 4, applied).await.is_ok() {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, opened).await.unwrap();
+        }
+    }
+
     /// Returns when a quorum has confirmed that this server leads, and it has applied what it had.
     async fn agreed(&self) {
         let agreed = async {

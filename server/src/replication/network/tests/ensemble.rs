@@ -22,7 +22,7 @@ async fn a_cut_off_leader_is_replaced_and_follows_after_healing() {
     let hub = Hub::new();
     let (_places, nodes) = founded(&hub, 3).await;
     let former = leader_of(&nodes, None).await;
-    nodes[former].open_sessions(5).await;
+    nodes[former].open_sessions_surely(5).await;
     for node in others(&nodes, former) {
         hub.cut(number(&nodes[former]), number(node));
     }
@@ -34,7 +34,7 @@ async fn a_cut_off_leader_is_replaced_and_follows_after_healing() {
     let leader = nodes.iter().position(|node| node.id == leader).unwrap();
     let leads = nodes[leader].raft.wait(Some(PATIENCE));
     leads.state(ServerState::Leader, "leads").await.unwrap();
-    nodes[leader].open_sessions(7).await;
+    nodes[leader].open_sessions_surely(7).await;
     hub.heal_all();
     let known = nodes[former].leader(Some(nodes[former].id)).await;
     assert_eq!(known, nodes[leader].id);
