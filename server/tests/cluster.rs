@@ -6,9 +6,13 @@
     reason = "a test that cannot set up its world should fail"
 )]
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use quorate_server::testing::TestCluster;
-use quorate_server::testing::wire::WireClient;
-use quorate_server::testing::wire::proto::{OpCode, Xid};
+use quorate_server::testing::wire::proto::request::{AuthPacket, PathWatch, Request, SetData};
+use quorate_server::testing::wire::proto::{OpCode, Reply, Version, Xid};
+use quorate_server::testing::wire::{ConnectOptions, Frame, Handshake, Response, WireClient};
 
 #[tokio::test]
 async fn every_server_takes_writes_and_shows_those_of_the_others() {
@@ -109,4 +113,141 @@ async fn a_leader_that_is_killed_before_anybody_came_is_replaced() {
     let leader = cluster.leader().await;
     cluster.kill(leader).await;
     assert_ne!(cluster.leader().await, leader);
+}
+
+/// Sends a request and waits for its answer; `None` if the server closed the connection instead.
+async fn ask(client: &mut WireClient, request: &Request<'_>) -> Option<Response> {
+    client.submit(request).await;
+    loop {
+        match client.next().await? {
+            Frame::Reply(response) => return Some(response),
+            Frame::Event(_) => {}
+        }
+    }
+}
+
+/// A session, unless the server closes instead of giving one.
+async fn try_open(addr: SocketAddr) -> Option<WireClient> {
+    let (client, handshake) = WireClient::connect(addr, &ConnectOptions::default()).await;
+    matches!(handshake, Handshake::Accepted { .. }).then_some(client)
+}
+
+fn set_data<'a>(path: &'a str, data: &'a [u8]) -> Request<'a> {
+    Request::SetData(SetData {
+        path: path.into(),
+        data: Some(data),
+        version: Version(-1),
+    })
+}
+
+/// It does not die: nobody's sockets close, nobody's dials are refused. The clients of a follower
+/// go on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_is_replaced_and_clients_of_a_follower_write_again() {
+    let mut cluster = TestCluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.servers().into_iter().find(|&id| id != leader);
+    let addr = cluster.addr(follower.unwrap());
+    let mut client = WireClient::open(addr).await;
+    client.create("/a", b"before").await.unwrap();
+    cluster.pause(leader);
+    let written = async {
+        // A connection may end in between, as it may for any client.
+        while ask(&mut client, &set_data("/a", b"after")).await.is_none() {
+            client = loop {
+                if let Some(client) = try_open(addr).await {
+                    break client;
+                }
+            };
+        }
+    };
+    let written = tokio::time::timeout(Duration::from_secs(30), written).await;
+    written.expect("a write within a fraction of this time");
+    assert_ne!(cluster.leader().await, leader);
+    cluster.resume(leader);
+    cluster.serving(&cluster.servers()).await;
+    cluster.converged().await;
+}
+
+fn get_data(path: &str) -> Request<'_> {
+    Request::GetData(PathWatch {
+        path: path.into(),
+        watch: false,
+    })
+}
+
+fn data(response: &Response) -> Vec<u8> {
+    match response.result(OpCode::GetData) {
+        Ok(Reply::DataStat(Some(data), _)) => data.to_vec(),
+        other => panic!("no data but {other:?}"),
+    }
+}
+
+/// What `/a` holds as a server shows it; `None` if it closes the connection instead.
+async fn shown(client: &mut WireClient) -> Option<Vec<u8>> {
+    let response = ask(client, &get_data("/a")).await?;
+    Some(data(&response))
+}
+
+/// Has all reads of this session proven to be current.
+async fn wish_linearizable(client: &mut WireClient) {
+    let packet = Request::Auth(AuthPacket {
+        kind: 0,
+        scheme: Some("quorate".into()),
+        auth: Some(b"read=linearizable"),
+    });
+    let response = ask(client, &packet).await.expect("the wish is known");
+    assert_eq!(response.header.err, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_that_is_cut_off_answers_no_linearizable_read() {
+    let cluster = TestCluster::start(3).await;
+    let old = cluster.leader().await;
+    let mut plain = WireClient::open(cluster.addr(old)).await;
+    plain.create("/a", b"old").await.unwrap();
+    let mut linearizable = WireClient::open(cluster.addr(old)).await;
+    wish_linearizable(&mut linearizable).await;
+    assert_eq!(shown(&mut linearizable).await.unwrap(), b"old");
+
+    let others: Vec<u8> = cluster
+        .servers()
+        .into_iter()
+        .filter(|&id| id != old)
+        .collect();
+    cluster.partition(&[&others]);
+    let new = cluster.leader_among(&others).await;
+    let mut writer = WireClient::open(cluster.addr(new)).await;
+    writer.set_data("/a", b"new", -1).await.unwrap();
+    if let Some(data) = shown(&mut plain).await {
+        assert_eq!(data, b"old", "nobody has told it");
+    }
+    assert_eq!(shown(&mut linearizable).await, None, "it cannot know");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lags_shows_the_newest_to_linearizable_reads_in_their_order() {
+    let cluster = TestCluster::builder()
+        .config(|_, config| config.ensemble.as_mut().unwrap().linearizable_reads = true)
+        .start()
+        .await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.servers().into_iter().find(|&id| id != leader);
+    let lagging = lagging.unwrap();
+    let mut writer = WireClient::open(cluster.addr(leader)).await;
+    writer.create("/a", b"0").await.unwrap();
+    cluster.slow_link(leader, lagging, Duration::from_millis(60));
+    let mut reader = WireClient::open(cluster.addr(lagging)).await;
+    for turn in 1..=10_u8 {
+        writer.set_data("/a", &[turn], -1).await.unwrap();
+        // Sent together with requests of other kinds, they are answered in their turn.
+        let read = get_data("/a");
+        reader.submit(&read).await;
+        reader.submit(&set_data("/a", &[turn + 100])).await;
+        reader.submit(&read).await;
+        let before = data(&reader.reply().await);
+        assert_eq!(reader.reply().await.header.err, 0);
+        let after = data(&reader.reply().await);
+        assert_eq!((before, after), (vec![turn], vec![turn + 100]));
+    }
 }

@@ -147,8 +147,8 @@ class Writer(threading.Thread):
             raise OSError("the session is over")
         self.session = struct.unpack(">q", answer[8:16])[0]
         self.password = answer[20:36]
-        # The answer to one request may take a whole election.
-        sock.settimeout(5)
+        # A stopped server answers nothing: how soon its clients leave it is not to be measured.
+        sock.settimeout(1)
         return sock
 
     def run(self):

@@ -145,6 +145,9 @@ pub struct Ensemble {
     pub election_min: Duration,
     /// Largest such time, and the lease. Default 300 ms. `quorate.electionTimeoutMaxMs`.
     pub election_max: Duration,
+    /// Have a quorum prove that each read is current. A session can ask for the other.
+    /// Default false. `quorate.linearizableReads`.
+    pub linearizable_reads: bool,
     /// Whose word an ensemble is founded on. Default all. `quorate.firstBoot`.
     pub first_boot: FirstBoot,
 }
@@ -174,6 +177,7 @@ impl Ensemble {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
+            linearizable_reads: false,
             first_boot: FirstBoot::All,
         }
     }

@@ -298,7 +298,7 @@ impl Connection {
             if writes && let Poll::Ready(writable) = self.stream.poll_write_ready(cx) {
                 return Poll::Ready(Event::Writable(writable));
             }
-            if line.poll_synced(cx).is_ready() {
+            if line.poll_moves(cx).is_ready() {
                 return Poll::Ready(Event::Told);
             }
             match &mut later {

@@ -31,6 +31,42 @@ pub(crate) enum AuthRefused {
     WrongEnsemble,
     #[error("the connection has as many identities as it may have")]
     TooMany,
+    #[error("`quorate` takes `read=linearizable` or `read=local`")]
+    UnknownReadMode,
+}
+
+/// The scheme of auth packets that are no proof of anything: they say how this session is to be
+/// served. Clients send their auth packets again after a reconnect, so what was said lasts as
+/// long as the session. ZooKeeper refuses the scheme.
+pub(super) const WISHES: &str = "quorate";
+
+/// Where reads get their right to be called current.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ReadMode {
+    /// From this server's own state, at once: they may miss what others wrote.
+    Local,
+    /// From a quorum, for each: they show all that was acknowledged before they were sent.
+    Linearizable,
+}
+
+impl ReadMode {
+    /// What a server's configuration says.
+    pub(super) fn of(config: &Config) -> ReadMode {
+        match &config.ensemble {
+            Some(ensemble) if ensemble.linearizable_reads => ReadMode::Linearizable,
+            // A server that stands alone has nobody to be behind.
+            Some(_) | None => ReadMode::Local,
+        }
+    }
+
+    /// What a session wishes, by the credentials of [`WISHES`].
+    pub(super) fn wished(credentials: Option<&[u8]>) -> Result<ReadMode, AuthRefused> {
+        match credentials {
+            Some(b"read=linearizable") => Ok(ReadMode::Linearizable),
+            Some(b"read=local") => Ok(ReadMode::Local),
+            _ => Err(AuthRefused::UnknownReadMode),
+        }
+    }
 }
 
 impl AuthRules {
@@ -187,6 +223,17 @@ mod tests {
                 .authenticate(Some("ensemble"), Some(b"blue"), HERE)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn wishes_about_reads_are_read_to_the_letter() {
+        let wished = |text: &str| ReadMode::wished(Some(text.as_bytes()));
+        assert_eq!(wished("read=linearizable"), Ok(ReadMode::Linearizable));
+        assert_eq!(wished("read=local"), Ok(ReadMode::Local));
+        for other in ["", "linearizable", "read=", "read=LOCAL"] {
+            assert_eq!(wished(other), Err(AuthRefused::UnknownReadMode), "{other}");
+        }
+        assert!(ReadMode::wished(None).is_err());
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! So the writes on their way are always the oldest of what is unanswered, and their replies,
 //! queued by apply as they come, are in order by construction.
 //!
+//! - In a session with linearizable reads, a read waits for its proof in its place ([`Proofs`]).
+//!
 //! Pings and replies to auth packets take their place in the line as in ZooKeeper, but a ping does
 //! not wait behind a stalled write for longer than [`PING_PATIENCE`]: it says that the session is
 //! alive, which it is. In an ensemble a leader has to say so first ([`Pings`]); while it is asked,
@@ -26,8 +28,9 @@ use quorate_proto::request::Request;
 use quorate_proto::{ErrorCode, OpCode, RequestHeader, Xid, Zxid, reply};
 
 use super::Pipeline;
-use super::auth::AuthRefused;
+use super::auth::{AuthRefused, ReadMode, WISHES};
 use super::pings::Pings;
+use super::proofs::{Claim, Proofs};
 use super::sasl::{SaslExchange, SaslStep};
 use crate::replication::Unavailable;
 use crate::sessions::{CloseReason, Conn, Fate, Identities, PAUSE_BYTES, millis};
@@ -61,6 +64,8 @@ enum What {
         op: OpCode,
         body: Bytes,
         identities: Arc<Identities>,
+        /// The proof that it waits for.
+        claim: Option<Claim>,
     },
     /// Answered already; the reply keeps its place.
     Answered { frame: Bytes, last: bool },
@@ -80,6 +85,7 @@ pub(crate) struct Line {
     pings: Pings,
     /// The `sync` at the head of the line.
     sync: Option<Box<Sync>>,
+    proofs: Proofs,
     sasl: SaslExchange,
     /// The time of this turn: when its frames were read, or when the line moved on.
     now: Duration,
@@ -124,6 +130,8 @@ pub(super) enum Ran {
 impl Line {
     /// The line of a connection that has just got its session.
     pub(crate) fn new(pipeline: Arc<Pipeline>, conn: Arc<Conn>) -> Line {
+        let mut proofs = Proofs::default();
+        proofs.set(pipeline.read_mode);
         Line {
             pipeline,
             conn,
@@ -131,6 +139,7 @@ impl Line {
             waiting_bytes: 0,
             pings: Pings::default(),
             sync: None,
+            proofs,
             sasl: SaslExchange::Fresh,
             now: Duration::ZERO,
             next_seq: 1,
@@ -217,6 +226,13 @@ impl Line {
             if in_flight > 0 && !is_write {
                 return;
             }
+            if let What::Request {
+                claim: Some(claim), ..
+            } = &first.what
+                && !self.proofs.covers(*claim)
+            {
+                return;
+            }
             if unwritten > PAUSE_BYTES {
                 self.lacked_room = true;
                 return;
@@ -232,6 +248,7 @@ impl Line {
                     op,
                     body,
                     identities,
+                    claim,
                 } => {
                     self.waiting_bytes -= body.len();
                     let ask = Ask {
@@ -246,6 +263,7 @@ impl Line {
                             op,
                             body,
                             identities,
+                            claim,
                         };
                         self.waiting.push_front(Waiting { xid, read_at, what });
                         self.retry = true;
@@ -298,8 +316,28 @@ impl Line {
         (server >= i64::from(throttle.max_requests)).then_some(throttle.stall_time)
     }
 
-    /// Answers the `sync` at the head of the line when it is through. Never ready without one.
-    pub(crate) fn poll_synced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits for what lets the line move on: a proof for its reads, or the `sync` at its head.
+    /// Never ready without one.
+    pub(crate) fn poll_moves(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let replication = &self.pipeline.replication;
+        let proof = self.proofs.poll(cx, || {
+            let replication = replication.clone();
+            Box::pin(async move { replication.read_index().await })
+        });
+        match proof {
+            Poll::Pending => self.poll_synced(cx),
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(unavailable)) => {
+                // Nothing is known about what the others have; another server may know.
+                tracing::warn!(session = %self.conn.session(), %unavailable, "no linearizable read");
+                self.conn.outbox().close(CloseReason::OutcomeUnknown);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Answers the `sync` at the head of the line when it is through.
+    fn poll_synced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(sync) = &mut self.sync else {
             return Poll::Pending;
         };
@@ -380,7 +418,8 @@ impl Line {
         }
         self.count_outstanding(1);
         let identities = self.conn.identities();
-        let goes = self.waiting.is_empty() && self.sync.is_none() && {
+        let claim = self.proofs.claim(op);
+        let goes = claim.is_none() && self.waiting.is_empty() && self.sync.is_none() && {
             let outbox = self.conn.outbox();
             if is_write(op) {
                 true
@@ -409,6 +448,7 @@ impl Line {
             op,
             body: Bytes::copy_from_slice(body),
             identities,
+            claim,
         };
         self.waiting.push_back(Waiting {
             xid,
@@ -556,10 +596,13 @@ impl Line {
             return Err(LineClosed);
         };
         let scheme = packet.scheme.as_deref();
-        let given = self
-            .pipeline
-            .rules
-            .authenticate(scheme, packet.auth, self.conn.peer.ip())
+        let brought = if scheme == Some(WISHES) {
+            self.wish(packet.auth).map(|()| Vec::new())
+        } else {
+            let rules = &self.pipeline.rules;
+            rules.authenticate(scheme, packet.auth, self.conn.peer.ip())
+        };
+        let given = brought
             .map(|ids| self.conn.identities().with(ids))
             .and_then(|identities| {
                 if identities.encoded_len() > IDENTITIES_BYTES_MAX {
@@ -578,6 +621,16 @@ impl Line {
                 self.pipeline.metrics.auth_failed.inc();
                 self.last_word(xid, Zxid::ZERO, ErrorCode::AuthFailed, now);
             }
+        }
+        Ok(())
+    }
+
+    /// How this session is to be served from now on.
+    fn wish(&mut self, credentials: Option<&[u8]>) -> Result<(), AuthRefused> {
+        let mode = ReadMode::wished(credentials)?;
+        // Alone, no other server knows of anything newer.
+        if self.pipeline.in_ensemble {
+            self.proofs.set(mode);
         }
         Ok(())
     }

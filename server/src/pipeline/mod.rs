@@ -10,6 +10,7 @@ mod auth;
 mod connect;
 mod line;
 mod pings;
+mod proofs;
 mod reads;
 mod sasl;
 mod throttle;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use self::auth::AuthRules;
+use self::auth::{AuthRules, ReadMode};
 pub(crate) use self::connect::Connected;
 pub(crate) use self::line::{Line, LineClosed};
 use self::throttle::Throttle;
@@ -51,6 +52,10 @@ pub(crate) struct Pipeline {
     extended_types: bool,
     enforce_quota: bool,
     reconfig_enabled: bool,
+    /// Whether other servers may know of newer writes than this one.
+    in_ensemble: bool,
+    /// What the reads of a new connection are.
+    read_mode: ReadMode,
     throttle: Option<Mutex<Throttle>>,
     /// Bytes of large requests in process.
     large_bytes: AtomicUsize,
@@ -100,6 +105,8 @@ impl Pipeline {
             extended_types: config.extended_types,
             enforce_quota: config.enforce_quota,
             reconfig_enabled: config.reconfig_enabled,
+            in_ensemble: config.ensemble.is_some(),
+            read_mode: ReadMode::of(config),
             throttle: config
                 .connection_throttle
                 .clone()

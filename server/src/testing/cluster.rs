@@ -254,6 +254,15 @@ impl TestCluster {
         found.await.expect("a leader within 30 s")
     }
 
+    /// The leader, once it is one of these, as behind a partition that took the old one away.
+    ///
+    /// # Panics
+    /// If none of them leads for 30 s.
+    pub async fn leader_among(&self, servers: &[u8]) -> u8 {
+        let found = self.until(|cluster| cluster.leader_now().filter(|id| servers.contains(id)));
+        found.await.expect("one of these leads within 30 s")
+    }
+
     /// The server that leads at the moment, if one does.
     #[must_use]
     pub fn leader_now(&self) -> Option<u8> {

@@ -47,6 +47,7 @@ pub(super) struct EnsembleDraft {
     pub(super) heartbeat_ms: Option<u64>,
     pub(super) election_min_ms: Option<u64>,
     pub(super) election_max_ms: Option<u64>,
+    pub(super) linearizable_reads: bool,
     pub(super) first_boot: Option<FirstBoot>,
     /// How many `group.N` there are.
     pub(super) groups: usize,

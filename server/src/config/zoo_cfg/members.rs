@@ -308,6 +308,7 @@ fn ensemble(
         ensemble.sync_limit = config.tick_time.saturating_mul(ticks);
     }
     ensemble.listen_everywhere = given.listen_everywhere;
+    ensemble.linearizable_reads = given.linearizable_reads;
     if let Some(first_boot) = given.first_boot {
         ensemble.first_boot = first_boot;
     }

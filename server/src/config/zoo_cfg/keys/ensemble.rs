@@ -117,6 +117,17 @@ pub(super) const KEYS: &[Key] = &[
     .file()
     .ensemble(),
     applied(
+        "quorate.linearizableReads",
+        "false",
+        "a quorum proves of each read that it is current, for a round trip to the leader; a session \
+         chooses for itself with the auth scheme `quorate`, credentials `read=linearizable` or \
+         `read=local`",
+        |d, v| set(&mut d.ensemble.linearizable_reads, strict_bool(v)),
+        |c| of(c, false, |e| e.linearizable_reads),
+    )
+    .file()
+    .ensemble(),
+    applied(
         "quorate.firstBoot",
         "all",
         "how many participants must be there, empty, before one of them founds the ensemble: \

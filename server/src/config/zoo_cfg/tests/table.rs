@@ -41,6 +41,7 @@ const APPLIED: &[(&str, &str, &str, &str)] = &[
     ("quorate.heartbeatMs", "7", MEMBERS, "7"),
     ("quorate.electionTimeoutMinMs", "170", MEMBERS, "170"),
     ("quorate.electionTimeoutMaxMs", "370", MEMBERS, "370"),
+    ("quorate.linearizableReads", "true", MEMBERS, "true"),
     ("quorate.firstBoot", "majority", MEMBERS, "majority"),
     ("jute.maxbuffer", "0x400000", "", "4194304"),
     ("nio.sessionlessCnxnTimeout", "7", "", "7"),
