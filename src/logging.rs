@@ -6,9 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 /// What an operator wants to know: role, sessions that expire, snapshots, trouble.
 const DEFAULT: &str = "info";
-/// The consensus engine tells its steps at `info`, in words of its own. Whoever wants them says
-/// `openraft=info`, which takes the place of this.
-const ENGINE: &str = "openraft=warn";
+/// The consensus engine tells its steps at `info` and each message that a dead peer does not
+/// answer at `warn`, in words of its own. Whoever wants them says `openraft=info`, which takes the
+/// place of this.
+const ENGINE: &str = "openraft=error";
 
 /// Says what [`DEFAULT`] lets through, unless `QUORATE_LOG` asks for more or less; a filter that
 /// cannot be read is told.

@@ -143,10 +143,16 @@ class Server:
         return env
 
     def start(self, wait=30.0):
+        self.spawn()
+        return self.wait_until_serves(wait)
+
+    def spawn(self):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=self.environment(), cwd=self.home)
+
+    def wait_until_serves(self, wait=30.0):
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -158,10 +164,14 @@ class Server:
         raise LaunchFailed(f"{self.kind} does not serve after {wait} s:\n{self.log_tail()}")
 
     def serves(self):
+        return b"Mode: " in self.word("srvr")
+
+    def word(self, word):
+        """The answer to a four-letter word; nothing if none comes within a second."""
         try:
-            return b"Mode: " in wire.four_letter_word(self.address, "srvr", timeout=1.0)
+            return wire.four_letter_word(self.address, word, timeout=1.0)
         except OSError:
-            return False
+            return b""
 
     def log_tail(self, lines=30):
         try:
@@ -197,6 +207,50 @@ class Server:
             print(f"kept: {self.home}", file=sys.stderr)
             return
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.discard()
+
+
+class Ensemble:
+    """Several servers that elect a leader, each as `Server` makes it."""
+
+    def __init__(self, kind, size=3, extra=None, **settings):
+        lines = {f"server.{number}": f"127.0.0.1:{free_port()}:{free_port()}"
+                 for number in range(1, size + 1)}
+        extra = {"initLimit": 10, "syncLimit": 5, **lines, **(extra or {})}
+        self.kind = kind
+        self.servers = [Server(kind, extra=extra, **settings) for _ in range(size)]
+        for number, server in enumerate(self.servers, 1):
+            (server.data_dir / "myid").write_text(f"{number}\n")
+
+    @property
+    def hosts(self):
+        return ",".join(server.hosts for server in self.servers)
+
+    def start(self, wait=60.0):
+        for server in self.servers:
+            server.spawn()
+        for server in self.servers:
+            server.wait_until_serves(wait)
+        return self
+
+    def leader(self, wait=30.0):
+        """The server that says that it leads."""
+        deadline = time.monotonic() + wait
+        while time.monotonic() < deadline:
+            for server in self.servers:
+                if server.process and b"Mode: leader" in server.word("srvr"):
+                    return server
+            time.sleep(0.02)
+        raise LaunchFailed(f"no leader after {wait} s:\n{self.servers[0].log_tail()}")
+
+    def discard(self):
+        for server in self.servers:
+            server.discard()
 
     def __enter__(self):
         return self

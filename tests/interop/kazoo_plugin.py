@@ -2,8 +2,9 @@
 
 kazoo's tests build their cluster through `kazoo.testing.common`; this pytest plugin puts a module
 of that name in its place before anything imports it. The kind of server comes from
-`QUORATE_INTEROP_KIND`. TLS and ensembles are not offered: tests that need them fail alike on
-every kind, and so are not in the baseline.
+`QUORATE_INTEROP_KIND`, the number of servers from `ZOOKEEPER_CLUSTER_SIZE`, which is 1 unless it
+is set. TLS is not offered: tests that need it fail alike on every kind, and so are not in the
+baseline.
 """
 
 import os
@@ -20,18 +21,9 @@ os.environ.setdefault("ZOOKEEPER_CLUSTER_SIZE", "1")
 class ManagedZooKeeper:
     """What kazoo's tests ask of a server: run, stop, reset, destroy, its address."""
 
-    def __init__(self, sasl):
-        self.sasl = sasl
-        self.server = None
+    def __init__(self, server):
+        self.server = server
         self.running = False
-        self.make()
-
-    def make(self):
-        # A second SASL user list is not needed: the tests' user is in ours.
-        self.server = harness.Server(
-            KIND, sasl=self.sasl, force_sync=False,
-            extra={"reconfigEnabled": "true",
-                   "authProvider.1": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"})
 
     @property
     def address(self):
@@ -50,13 +42,13 @@ class ManagedZooKeeper:
             self.server.start()
             self.running = True
 
+    def spawn(self):
+        self.server.spawn()
+        self.running = True
+
     def stop(self):
         self.server.stop()
         self.running = False
-
-    def reset(self):
-        self.destroy()
-        self.make()
 
     def destroy(self):
         self.running = False
@@ -70,12 +62,20 @@ class ZookeeperCluster:
     def __init__(self, size=1, jaas_config=None, **_options):
         self.size, self.jaas_config = size, jaas_config
         self.servers = []
-        self.fill()
+        self.make()
 
-    def fill(self):
-        if self.size != 1:
-            raise RuntimeError("one server only")
-        self.servers = [ManagedZooKeeper(sasl=bool(self.jaas_config))]
+    def make(self):
+        settings = {
+            # A second SASL user list is not needed: the tests' user is in ours.
+            "sasl": bool(self.jaas_config), "force_sync": False,
+            "extra": {"reconfigEnabled": "true",
+                      "authProvider.1":
+                      "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}}
+        if self.size == 1:
+            servers = [harness.Server(KIND, **settings)]
+        else:
+            servers = harness.Ensemble(KIND, self.size, **settings).servers
+        self.servers = [ManagedZooKeeper(server) for server in servers]
 
     def __getitem__(self, index):
         return self.servers[index]
@@ -84,10 +84,15 @@ class ZookeeperCluster:
         return iter(self.servers)
 
     def start(self):
-        for server in self:
-            if not server.server.home.exists():
-                server.make()
-            server.run()
+        if not all(server.server.home.exists() for server in self):
+            self.terminate()
+            self.make()
+        # Side by side: none of several serves alone.
+        started = [server for server in self if not server.running]
+        for server in started:
+            server.spawn()
+        for server in started:
+            server.server.wait_until_serves()
 
     def stop(self):
         for server in self:
@@ -98,8 +103,8 @@ class ZookeeperCluster:
             server.destroy()
 
     def reset(self):
-        for server in self:
-            server.reset()
+        self.terminate()
+        self.make()
 
     def get_logs(self):
         return [line for server in self for line in server.get_logs()]

@@ -5,7 +5,7 @@ Every test that passed on a real ZooKeeper (kazoo_baseline.txt, written with `--
 here, and none of them may be skipped. A failed one gets a second chance alone: some of kazoo's
 tests depend on timing. Run it with the Python of the cache that setup.sh fills.
 
-    kazoo_suite.py quorate:target/release/quorate
+    kazoo_suite.py quorate:target/release/quorate [--size 3]
     kazoo_suite.py zookeeper [--record]
 """
 
@@ -13,7 +13,9 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as xml
+from pathlib import Path
 
 import harness
 
@@ -22,8 +24,8 @@ BASELINE = harness.HERE / "kazoo_baseline.txt"
 TIMEOUT_S = 90
 
 
-def run(kind, tests, report):
-    environment = dict(os.environ, QUORATE_INTEROP_KIND=kind,
+def run(kind, size, tests, report):
+    environment = dict(os.environ, QUORATE_INTEROP_KIND=kind, ZOOKEEPER_CLUSTER_SIZE=str(size),
                        QUORATE_INTEROP_CACHE=str(harness.cache()),
                        PYTHONPATH=str(harness.HERE), PYTHONDONTWRITEBYTECODE="1")
     subprocess.run(
@@ -57,16 +59,17 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind")
     parser.add_argument("--record", action="store_true", help="write the baseline")
+    parser.add_argument("--size", type=int, default=1, help="servers; kazoo's own number is 3")
     parser.add_argument("--only", help="test files whose name contains this")
     arguments = parser.parse_args()
-    report = harness.cache() / f"kazoo-suite-{os.getpid()}.xml"
+    report = Path(tempfile.gettempdir()) / f"kazoo-suite-{os.getpid()}.xml"
     tests = ["kazoo/tests"]
     if arguments.only:
         tests = [f"kazoo/tests/{path.name}"
                  for path in sorted((harness.cache() / "kazoo-src/kazoo/tests").glob("test_*.py"))
                  if arguments.only in path.name]
     try:
-        results = run(arguments.kind, tests, report)
+        results = run(arguments.kind, arguments.size, tests, report)
         if arguments.record:
             passed = sorted(name for name, (outcome, _) in results.items() if outcome == "passed")
             BASELINE.write_text("".join(f"{name}\n" for name in passed))
@@ -81,7 +84,8 @@ def main():
                       or arguments.only in name.split("::")[0]]
         again = [name for name in wanted if results.get(name, ("missing",))[0] != "passed"]
         if again:
-            results.update(run(arguments.kind, [node_id(name) for name in again], report))
+            results.update(run(arguments.kind, arguments.size,
+                               [node_id(name) for name in again], report))
     finally:
         report.unlink(missing_ok=True)
     checks = harness.Checks("kazoo-suite")

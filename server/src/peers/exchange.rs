@@ -157,10 +157,10 @@ impl Call for Peers {
             let call = tokio::time::timeout(CALL_MAX, inner.call(server, purpose));
             tokio::select! {
                 called = call => called.unwrap_or_else(|_| {
-                    let waited = CALL_MAX.as_millis();
+                    let (host, waited) = (inner.whereabouts(server), CALL_MAX.as_millis());
                     Err(error(
                         io::ErrorKind::TimedOut,
-                        format!("server {server} does not answer within {waited} ms"),
+                        format!("{host} does not answer within {waited} ms"),
                     ))
                 }),
                 () = inner.stop.cancelled() => {
@@ -216,11 +216,10 @@ impl Inner {
 
     /// Dials all addresses of a server at once; the first that answers is taken.
     async fn dial(&self, server: u8) -> io::Result<Stream> {
-        let host = format!("server {server}");
         let Some(addresses) = self.book.get(&server) else {
             return Err(error(
                 io::ErrorKind::NotFound,
-                format!("{host} is not in the configuration of this server"),
+                format!("server {server} is not in the configuration of this server"),
             ));
         };
         let dial = |at| self.net.dial(at);
@@ -232,7 +231,18 @@ impl Inner {
                 Err(error) => errors.push(error),
             }
         }
-        Err(tcp::worst(errors, &host))
+        let host = self.whereabouts(server);
+        let worst = tcp::worst(errors, &host);
+        Err(error(worst.kind(), format!("{host}: {worst}")))
+    }
+
+    /// A server and where it is dialled, for messages.
+    fn whereabouts(&self, server: u8) -> String {
+        let addresses = self.book.get(&server).into_iter().flatten();
+        let addresses: Vec<String> = addresses
+            .map(|at| format!("{}:{}", at.host, at.quorum_port))
+            .collect();
+        format!("server {server} at {}", addresses.join(" or "))
     }
 
     async fn accept(self: Arc<Self>, mut calls: BoxStream<'static, io::Result<Stream>>) {

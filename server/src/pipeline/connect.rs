@@ -34,6 +34,10 @@ impl Pipeline {
         let Ok(request) = ConnectRequest::decode(payload) else {
             return Connected::Refused;
         };
+        if !self.is_open() {
+            tracing::debug!(peer = %conn.peer, "refused: the ensemble is not complete");
+            return Connected::Refused;
+        }
         if !self.sessions.is_fresh(self.clock.monotonic()) {
             tracing::debug!(peer = %conn.peer, "refused: no leader confirms the sessions (R17)");
             return Connected::Refused;

@@ -18,7 +18,7 @@ mod watch_ops;
 mod writes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +52,8 @@ pub(crate) struct Pipeline {
     extended_types: bool,
     enforce_quota: bool,
     reconfig_enabled: bool,
+    /// Whether the ensemble was complete enough to serve clients, once.
+    opened: AtomicBool,
     /// Whether other servers may know of newer writes than this one.
     in_ensemble: bool,
     /// What the reads of a new connection are.
@@ -105,6 +107,7 @@ impl Pipeline {
             extended_types: config.extended_types,
             enforce_quota: config.enforce_quota,
             reconfig_enabled: config.reconfig_enabled,
+            opened: AtomicBool::new(false),
             in_ensemble: config.ensemble.is_some(),
             read_mode: ReadMode::of(config),
             throttle: config
@@ -113,6 +116,17 @@ impl Pipeline {
                 .map(|t| Mutex::new(Throttle::new(t, now))),
             large_bytes: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether clients may have sessions. A founder that is still alone says no: what it would
+    /// acknowledge would be on one disk. Once open, an election does not close the door: whoever
+    /// comes meanwhile waits for the new leader.
+    fn is_open(&self) -> bool {
+        if !self.in_ensemble || self.opened.load(Ordering::Relaxed) {
+            return true;
+        }
+        let serving = *self.replication.serving().borrow();
+        self.opened.fetch_or(serving, Ordering::Relaxed) || serving
     }
 
     /// Largest request frame, in bytes.

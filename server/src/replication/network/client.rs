@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::codec::{Append, Reply, Request};
-use super::lane::{Awaited, Lane, NoAnswer};
+use super::lane::{Awaited, Lane, News, NoAnswer};
 use super::snapshot;
 use crate::peers::Call;
 use crate::replication::snapshots::{SnapshotFile, Snapshots};
@@ -75,11 +75,11 @@ impl Network {
             Place::Occupied(lane) => return lane.get().clone(),
             Place::Vacant(place) => place,
         };
-        let patience = match load {
-            Load::Entries => APPEND_PATIENCE,
-            Load::Beats => BEAT_PATIENCE,
+        let (patience, news) = match load {
+            Load::Entries => (APPEND_PATIENCE, News::Silent),
+            Load::Beats => (BEAT_PATIENCE, News::Here),
         };
-        let (lane, driver) = Lane::new(self.call.clone(), target, patience);
+        let (lane, driver) = Lane::new(self.call.clone(), target, patience, news);
         self.tasks.spawn_on(driver, &self.runtime);
         place.insert(Arc::new(lane)).clone()
     }

@@ -55,11 +55,12 @@ pub(super) struct Awaited {
 
 impl Lane {
     /// A lane to `target`, and the task that drives it. A request that is not answered within
-    /// `patience` costs the link.
+    /// `patience` costs the link. `news` says who tells of a peer that is away.
     pub(super) fn new(
         call: Arc<dyn Call>,
         target: u64,
         patience: Duration,
+        news: News,
     ) -> (Lane, impl Future<Output = ()> + Send + 'static) {
         let (requests, waiting) = mpsc::channel(QUEUE);
         let driver = Driver {
@@ -68,6 +69,7 @@ impl Lane {
             patience,
             waiting,
             next: 1,
+            news,
         };
         let lane = Lane {
             target,
@@ -127,6 +129,41 @@ struct Driver {
     patience: Duration,
     waiting: mpsc::Receiver<(BytesMut, Answer)>,
     next: u64,
+    news: News,
+}
+
+/// Whether the operator hears when the peer goes away and comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    /// It does: the peer is there as far as was told.
+    Here,
+    /// It was told that the peer is away.
+    Away,
+    /// Another lane to the same peer tells.
+    Silent,
+}
+
+impl News {
+    /// A call came to this end: one line for each change, not one for each call.
+    fn tell(&mut self, peer: u64, failed: Option<&io::Error>) {
+        match (*self, failed) {
+            // This server is about to end: nothing is known of the peer.
+            (_, Some(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            (News::Here, Some(error)) => {
+                *self = News::Away;
+                tracing::warn!(
+                    peer, %error,
+                    "a server of the ensemble is away: see that it runs, and that its server \
+                     line is right; it is called until it answers"
+                );
+            }
+            (News::Away, None) => {
+                *self = News::Here;
+                tracing::info!(peer, "a server of the ensemble is back");
+            }
+            (News::Here, None) | (News::Away, Some(_)) | (News::Silent, _) => {}
+        }
+    }
 }
 
 impl Driver {
@@ -135,7 +172,9 @@ impl Driver {
             if first.1.is_closed() {
                 continue;
             }
-            match self.open().await {
+            let opened = self.open().await;
+            self.news.tell(self.target >> 32, opened.as_ref().err());
+            match opened {
                 Ok(link) => {
                     let cause = self.drive(link, first).await;
                     tracing::debug!(

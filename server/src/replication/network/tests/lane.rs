@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::peers::Link;
 use crate::replication::network::codec::{self, Reply, Request};
-use crate::replication::network::lane::{Lane, NoAnswer};
+use crate::replication::network::lane::{Lane, News, NoAnswer};
 use crate::replication::types::Vote;
 
 /// Each call takes the next of these.
@@ -28,7 +28,7 @@ impl Call for Script {
 fn lane() -> (Arc<Lane>, mpsc::Sender<io::Result<Link>>, TaskTracker) {
     let (links, script) = mpsc::channel(8);
     let script = Arc::new(Script(Mutex::new(script)));
-    let (lane, driver) = Lane::new(script, node_id(2, 1), Duration::from_secs(1));
+    let (lane, driver) = Lane::new(script, node_id(2, 1), Duration::from_secs(1), News::Silent);
     let tasks = TaskTracker::new();
     tasks.spawn(driver);
     (Arc::new(lane), links, tasks)
