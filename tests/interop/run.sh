@@ -65,10 +65,12 @@ area kazoo "$python" kazoo_program.py --kind "$kind"
 area zkcli "$python" zkcli.py --kind "$kind"
 area c-client "$python" c_client.py --kind "$kind"
 area curator "$python" curator.py --kind "$kind"
+area failover "$python" failover.py --kind "$kind"
 if [ "$size" = short ]; then
   area recipes "$python" recipes_matrix.py --kind "$kind"
   area differential "$python" differential.py --kind "$kind" --seeds 10 --steps 300
   area datadir "$python" datadir.py --kind "$kind" --seeds 1 --steps 150
+  area kazoo-ensemble ./kazoo_suite.sh "$kind" --size 3 --short
 else
   area recipes "$python" recipes_matrix.py --kind "$kind" --rounds 50
   area recipes-faults "$python" recipes_matrix.py --faults
@@ -78,6 +80,7 @@ else
   area abuse "$python" abuse.py --kind "$kind"
   area faults "$python" differential.py --faults
   area kazoo-suite ./kazoo_suite.sh "$kind"
+  area kazoo-ensemble ./kazoo_suite.sh "$kind" --size 3
 fi
 
 echo "$passed passed, $failed failed"
