@@ -2,8 +2,9 @@
 """kazoo's own test suite, on a server of ours.
 
 Every test that passed on a real ZooKeeper (kazoo_baseline.txt, and kazoo_baseline_3.txt for three
-servers; written with `--record`) must pass here, but for those in NOT_YET, and none of them may be skipped. A failed one gets a second chance alone: some of kazoo's
-tests depend on timing. Run it with the Python of the cache that setup.sh fills.
+servers; written with `--record`) must pass here, but for those in NOT_YET, and none of them may be
+skipped. A failed one gets a second chance alone: some of kazoo's tests depend on timing. Run it
+with the Python of the cache that setup.sh fills.
 
     kazoo_suite.py quorate:target/release/quorate [--size 3]
     kazoo_suite.py zookeeper [--record]
