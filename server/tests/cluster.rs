@@ -6,6 +6,7 @@
     reason = "a test that cannot set up its world should fail"
 )]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -250,4 +251,45 @@ async fn a_follower_that_lags_shows_the_newest_to_linearizable_reads_in_their_or
         let after = data(&reader.reply().await);
         assert_eq!((before, after), (vec![turn], vec![turn + 100]));
     }
+}
+
+#[tokio::test]
+async fn every_server_lists_the_members_as_its_configuration() {
+    let cluster = TestCluster::builder().observers(1).start().await;
+    for server in cluster.servers() {
+        let mut client = WireClient::open(cluster.addr(server)).await;
+        client.sync("/").await.unwrap();
+        let (data, stat) = client.get_data("/zookeeper/config", false).await.unwrap();
+        let text = String::from_utf8(data.unwrap()).unwrap();
+        let expected = "server.1=server-1:2888:3888:participant\n\
+                        server.2=server-2:2888:3888:participant\n\
+                        server.3=server-3:2888:3888:participant\n\
+                        server.4=server-4:2888:3888:observer\nversion=0";
+        assert_eq!(text, expected, "server {server}");
+        assert_eq!(usize::try_from(stat.data_length), Ok(text.len()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_serves_nobody_sends_its_clients_to_the_others() {
+    let mut cluster = TestCluster::builder()
+        .config(|_, config| config.ensemble.as_mut().unwrap().leader_serves = false)
+        .start()
+        .await;
+    let leader = cluster.leader().await;
+    assert!(try_open(cluster.addr(leader)).await.is_none());
+    let followers: Vec<u8> = cluster
+        .servers()
+        .into_iter()
+        .filter(|&id| id != leader)
+        .collect();
+    let mut clients = BTreeMap::new();
+    for &follower in &followers {
+        clients.insert(follower, WireClient::open(cluster.addr(follower)).await);
+    }
+    cluster.kill(leader).await;
+    let next = cluster.leader().await;
+    // It served this one as a follower, and has another duty now.
+    clients.remove(&next).unwrap().closed().await;
+    assert!(try_open(cluster.addr(next)).await.is_none());
 }

@@ -148,6 +148,8 @@ pub struct Ensemble {
     /// Have a quorum prove that each read is current. A session can ask for the other.
     /// Default false. `quorate.linearizableReads`.
     pub linearizable_reads: bool,
+    /// A leader takes clients. Default true. `leaderServes`.
+    pub leader_serves: bool,
     /// Whose word an ensemble is founded on. Default all. `quorate.firstBoot`.
     pub first_boot: FirstBoot,
 }
@@ -161,6 +163,15 @@ pub enum FirstBoot {
     /// A majority, as in ZooKeeper. One server that lost its disk and one that was never started
     /// are a majority of three: they would found an ensemble without the data of the third.
     Majority,
+}
+
+impl Config {
+    /// Whether this server takes no clients while it leads. One that is alone in its list would
+    /// serve nobody.
+    pub(crate) fn leader_is_aloof(&self) -> bool {
+        let ensemble = self.ensemble.as_ref();
+        ensemble.is_some_and(|ensemble| !ensemble.leader_serves && ensemble.servers.len() > 1)
+    }
 }
 
 impl Ensemble {
@@ -178,6 +189,7 @@ impl Ensemble {
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
             linearizable_reads: false,
+            leader_serves: true,
             first_boot: FirstBoot::All,
         }
     }
@@ -202,6 +214,23 @@ impl Ensemble {
         }
         let _ = write!(text, "version={version:x}");
         text
+    }
+
+    /// The same of the members in force, of which `role_of` knows: who is listed and is none is
+    /// left out.
+    pub(crate) fn text_in_force(&self, role_of: impl Fn(u8) -> Option<Role>) -> String {
+        let in_force = |line: &ServerLine| {
+            let role = role_of(line.id)?;
+            Some(ServerLine {
+                role,
+                ..line.clone()
+            })
+        };
+        let members = Ensemble {
+            servers: self.servers.iter().filter_map(in_force).collect(),
+            ..self.clone()
+        };
+        members.text(0)
     }
 
     /// The line of a server.

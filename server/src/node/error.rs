@@ -67,7 +67,7 @@ impl StorageError {
             | E::OtherEnsemble { .. }
             | E::LogMissing { .. }
             | E::NotListed { .. }
-            | E::NoLinks
+            | E::MemberAlone { .. }
             | E::Times { .. }
             | E::ZooKeeperWentOn { .. } => StorageTrouble::Mismatch,
             E::Engine { .. } => StorageTrouble::Engine,

@@ -1,5 +1,6 @@
 //! One server: its parts built in order from a `Config`, and taken down in reverse.
 
+mod aloof;
 mod ask;
 mod error;
 mod export;
@@ -188,6 +189,11 @@ impl Server {
             sessions.join_ensemble(reports.clone());
             let reporting = reports.run(sessions.clone(), stop.clone());
             tasks.spawn_on(reporting, runtimes.raft());
+        }
+        if config.leader_is_aloof() {
+            let (role, tick) = (replication.role(), config.tick_time);
+            let sending = aloof::send_clients_on(role, sessions.clone(), tick, stop.clone());
+            tasks.spawn_on(sending, runtimes.clients());
         }
         let role = config.ensemble.as_ref().map(|_| replication.role());
         if !clock.is_manual() {

@@ -146,15 +146,13 @@ impl ServerView for View {
             }
             Role::Following { .. } | Role::Looking => Duty::Follows,
         };
-        let lines = ensemble.servers.iter().map(ToString::to_string);
-        let members: Vec<String> = lines.chain(["version=0".to_owned()]).collect();
         Some(EnsembleView {
             duty,
             quorum_size: standing.voters as u64,
             term: standing.term,
             committed: standing.committed,
             applied: standing.applied,
-            members: members.join("\n"),
+            members: self.replication.members_text(ensemble),
             elections: SummaryView::default(),
         })
     }

@@ -35,7 +35,7 @@ impl Pipeline {
             return Connected::Refused;
         };
         if !self.is_open() {
-            tracing::debug!(peer = %conn.peer, "refused: the ensemble is not complete");
+            tracing::debug!(peer = %conn.peer, "refused: the ensemble is not complete, or this leader serves no clients");
             return Connected::Refused;
         }
         if !self.sessions.is_fresh(self.clock.monotonic()) {

@@ -629,7 +629,7 @@ impl Line {
     fn wish(&mut self, credentials: Option<&[u8]>) -> Result<(), AuthRefused> {
         let mode = ReadMode::wished(credentials)?;
         // Alone, no other server knows of anything newer.
-        if self.pipeline.in_ensemble {
+        if self.pipeline.ensemble.is_some() {
             self.proofs.set(mode);
         }
         Ok(())

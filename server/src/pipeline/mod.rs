@@ -28,7 +28,7 @@ pub(crate) use self::connect::Connected;
 pub(crate) use self::line::{Line, LineClosed};
 use self::throttle::Throttle;
 use crate::clock::SharedClock;
-use crate::config::{Config, RequestThrottle, SaslUser};
+use crate::config::{Config, Ensemble, RequestThrottle, SaslUser};
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 use crate::sessions::{Conn, Sessions};
@@ -54,8 +54,10 @@ pub(crate) struct Pipeline {
     reconfig_enabled: bool,
     /// Whether the ensemble was complete enough to serve clients, once.
     opened: AtomicBool,
-    /// Whether other servers may know of newer writes than this one.
-    in_ensemble: bool,
+    /// The list of servers; `None` where this server stands alone.
+    ensemble: Option<Ensemble>,
+    /// Whether clients are turned away while this server leads.
+    leader_is_aloof: bool,
     /// What the reads of a new connection are.
     read_mode: ReadMode,
     throttle: Option<Mutex<Throttle>>,
@@ -108,7 +110,8 @@ impl Pipeline {
             enforce_quota: config.enforce_quota,
             reconfig_enabled: config.reconfig_enabled,
             opened: AtomicBool::new(false),
-            in_ensemble: config.ensemble.is_some(),
+            ensemble: config.ensemble.clone(),
+            leader_is_aloof: config.leader_is_aloof(),
             read_mode: ReadMode::of(config),
             throttle: config
                 .connection_throttle
@@ -118,11 +121,23 @@ impl Pipeline {
         })
     }
 
+    /// What `/zookeeper/config` holds; nothing where this server stands alone.
+    fn members_text(&self) -> Option<String> {
+        let ensemble = self.ensemble.as_ref()?;
+        Some(self.replication.members_text(ensemble))
+    }
+
     /// Whether clients may have sessions. A founder that is still alone says no: what it would
     /// acknowledge would be on one disk. Once open, an election does not close the door: whoever
     /// comes meanwhile waits for the new leader.
     fn is_open(&self) -> bool {
-        if !self.in_ensemble || self.opened.load(Ordering::Relaxed) {
+        if self.ensemble.is_none() {
+            return true;
+        }
+        if self.leader_is_aloof && self.replication.role().borrow().leads() {
+            return false;
+        }
+        if self.opened.load(Ordering::Relaxed) {
             return true;
         }
         let serving = *self.replication.serving().borrow();

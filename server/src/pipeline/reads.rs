@@ -8,8 +8,9 @@
 use bytes::BytesMut;
 use quorate_proto::jute::Writer;
 use quorate_proto::multi::MultiReadOp;
+use quorate_proto::path::CONFIG;
 use quorate_proto::request::Request;
-use quorate_proto::{AclRef, ErrorCode, Perms, Zxid, reply};
+use quorate_proto::{AclRef, ErrorCode, Perms, Stat, Zxid, reply};
 
 use super::line::{Ask, Line};
 use crate::tree::NodeRef;
@@ -27,8 +28,9 @@ impl Line {
                     modes: r.watch.then_some(Modes::DATA),
                     missing_too: true,
                 };
+                let config = self.config_text(&r.path);
                 self.node(ask, &r.path, watch, Perms::READ, |w, node| {
-                    reply::stat(w, &node.stat())
+                    reply::stat(w, &shown(node, config.as_deref()).1);
                 });
             }
             Request::GetData(r) => {
@@ -36,8 +38,10 @@ impl Line {
                     modes: r.watch.then_some(Modes::DATA),
                     missing_too: false,
                 };
+                let config = self.config_text(&r.path);
                 self.node(ask, &r.path, watch, Perms::READ, |w, node| {
-                    reply::data_stat(w, node.data(), &node.stat());
+                    let (data, stat) = shown(node, config.as_deref());
+                    reply::data_stat(w, data, &stat);
                 });
             }
             Request::GetChildren(r) => {
@@ -71,6 +75,15 @@ impl Line {
             | Request::RemoveWatches { .. } => self.watch_op(ask, request),
             // Everything else was routed before, or is the server's own.
             _ => self.fail(ask, self.applied(), ErrorCode::MarshallingError),
+        }
+    }
+
+    /// What stands in for the data of `path`: the members of the ensemble are in nobody's write.
+    fn config_text(&self, path: &str) -> Option<String> {
+        if path == CONFIG {
+            self.pipeline.members_text()
+        } else {
+            None
         }
     }
 
@@ -221,8 +234,10 @@ impl Line {
                     (Some(node), _) if !ask.identities.caller().allows(node.acl(), Perms::READ) => {
                         results.error(ErrorCode::NoAuth.code());
                     }
-                    (Some(node), MultiReadOp::GetData(_)) => {
-                        results.data(node.data(), &node.stat())
+                    (Some(node), MultiReadOp::GetData(read)) => {
+                        let config = self.config_text(&read.path);
+                        let (data, stat) = shown(&node, config.as_deref());
+                        results.data(data, &stat);
                     }
                     (Some(node), MultiReadOp::GetChildren(_)) => results.children(node.children()),
                 }
@@ -258,6 +273,18 @@ fn cost(op: &MultiReadOp<'_>, node: &NodeRef<'_>) -> usize {
     match op {
         MultiReadOp::GetData(_) => node.data().map_or(0, <[u8]>::len),
         MultiReadOp::GetChildren(_) => node.children().map(str::len).sum(),
+    }
+}
+
+/// Data and Stat of a znode as clients see them, with what stands in for data that it has not.
+fn shown<'a>(node: &'a NodeRef<'_>, instead: Option<&'a str>) -> (Option<&'a [u8]>, Stat) {
+    let mut stat = node.stat();
+    match instead {
+        Some(text) if node.data().is_none_or(<[u8]>::is_empty) => {
+            stat.data_length = i32::try_from(text.len()).unwrap_or(i32::MAX);
+            (Some(text.as_bytes()), stat)
+        }
+        _ => (node.data(), stat),
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) use self::start::StartError;
 use self::start::Surroundings;
 use self::types::{LogId, Raft};
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{self, Config, Ensemble};
 use crate::disk::SharedDisk;
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -211,7 +211,10 @@ impl Replication {
             }
             (Some(ensemble), Some(links)) => Some(Desk::new(ensemble.clone(), links)),
             // Without links it would found an ensemble of its own beside the real one.
-            (Some(_), None) => return Err(StartError::NoLinks),
+            (Some(_), None) => return Err(StartError::member_alone(config)),
+            (None, _) if start::is_member(config, &around) => {
+                return Err(StartError::member_alone(config));
+            }
             (None, _) => None,
         };
         let prepared = prepare(config, &around, desk.as_ref(), &runtime).await?;
@@ -304,6 +307,27 @@ impl Replication {
         }
     }
 
+    /// The members in force, as `/zookeeper/config` spells them. Those whose line is not in the
+    /// list of this server are left out: nobody here knows where they are.
+    pub(crate) fn members_text(&self, ensemble: &Ensemble) -> String {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.committed_membership_config.membership();
+        let voters: BTreeSet<u8> = members.voter_ids().map(types::server_of).collect();
+        let all: BTreeSet<u8> = members
+            .nodes()
+            .map(|(id, _)| types::server_of(*id))
+            .collect();
+        ensemble.text_in_force(|server| {
+            let role = if voters.contains(&server) {
+                config::Role::Participant
+            } else {
+                config::Role::Observer
+            };
+            all.contains(&server).then_some(role)
+        })
+    }
+
     /// If this server leads others, has the one that is furthest lead, and returns when it does,
     /// or after a bounded time. Do this first in a graceful stop, while clients are still served.
     pub(crate) async fn hand_over(&self) {
@@ -363,7 +387,11 @@ impl Replication {
     /// Why there is none: the server stopped, or the file could not be written.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn snapshot(&self) -> Result<(), SnapshotFailed> {
-        let wanted = self.raft.metrics().borrow_watched().last_applied;
+        // Asked of the engine itself: its metrics may not show yet what was delivered already.
+        let committed = self
+            .raft
+            .with_raft_state(|state| state.local_committed().copied());
+        let wanted = committed.await.map_err(|_| SnapshotFailed::Stopped)?;
         let mut attempts = self.snapshots.attempts();
         let failures = attempts.borrow_and_update().failures;
         loop {

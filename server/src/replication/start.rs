@@ -110,9 +110,14 @@ pub(crate) enum StartError {
     /// The times of an ensemble do not fit each other.
     #[error("the heartbeat and the election timeouts do not fit each other: {cause}")]
     Times { cause: String },
-    /// An ensemble is configured, and nothing to reach it.
-    #[error("an ensemble is configured, but no links to its servers were given")]
-    NoLinks,
+    /// A member of an ensemble, to be opened without the others.
+    #[error(
+        "{} belongs to a member of an ensemble, which cannot say without the others what was \
+         acknowledged: start it with its `server.N` lines. An export of an ensemble's data is not \
+         there yet: copy the znodes with a client",
+        path.display()
+    )]
+    MemberAlone { path: PathBuf },
     /// This server is not in the list of servers.
     #[error(
         "server {server} is not in the list of servers: add its `server.{server}` line, or correct myid"
@@ -121,6 +126,14 @@ pub(crate) enum StartError {
     /// The log was read and may not be obeyed.
     #[error("{cause}")]
     Refused { cause: Arc<str> },
+}
+
+impl StartError {
+    pub(super) fn member_alone(config: &Config) -> StartError {
+        StartError::MemberAlone {
+            path: config.data_dir.clone(),
+        }
+    }
 }
 
 /// The directories, claimed, and whose they are.
@@ -372,6 +385,11 @@ pub(super) fn joined(config: &Config, around: &Surroundings) -> io::Result<()> {
         Ok(_) => Ok(()),
         Err(_) => write_file(&*around.disk, &mark, b""),
     }
+}
+
+/// Whether the data are those of a member of an ensemble.
+pub(super) fn is_member(config: &Config, around: &Surroundings) -> bool {
+    around.disk.open(&Layout::new(config).joined()).is_ok()
 }
 
 /// The last zxid of the ZooKeeper whose data lie here; -1 without any. Reads all of them. Blocks.

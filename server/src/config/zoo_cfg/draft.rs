@@ -48,6 +48,7 @@ pub(super) struct EnsembleDraft {
     pub(super) election_min_ms: Option<u64>,
     pub(super) election_max_ms: Option<u64>,
     pub(super) linearizable_reads: bool,
+    pub(super) leader_is_aloof: bool,
     pub(super) first_boot: Option<FirstBoot>,
     /// How many `group.N` there are.
     pub(super) groups: usize,

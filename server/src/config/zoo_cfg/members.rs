@@ -309,6 +309,7 @@ fn ensemble(
     }
     ensemble.listen_everywhere = given.listen_everywhere;
     ensemble.linearizable_reads = given.linearizable_reads;
+    ensemble.leader_serves = !given.leader_is_aloof;
     if let Some(first_boot) = given.first_boot {
         ensemble.first_boot = first_boot;
     }

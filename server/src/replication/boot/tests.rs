@@ -620,10 +620,8 @@ async fn the_server_with_zookeepers_data_founds_and_the_others_get_its_tree() {
     }
 }
 
-/// The identity says that this server once acknowledged what the log held: without the log it
-/// could vote that away.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_lost_its_log_alone_does_not_start() {
+/// A server on its own that was a member for long enough to take note of it; it is down.
+async fn former_member() -> World {
     let world = World::new(&[Kind::Participant]);
     let member = up(world.start(1)).await;
     member.serves().await;
@@ -635,6 +633,44 @@ async fn a_member_that_lost_its_log_alone_does_not_start() {
     };
     timeout(PATIENCE, marked).await.expect("marked in time");
     world.kill(member).await;
+    world
+}
+
+/// Without the others nobody knows what was acknowledged: a standalone server, or an export, would
+/// wait for ever for votes, or leave something out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_of_a_member_are_not_opened_without_the_others() {
+    let world = former_member().await;
+    for ensemble in [None, Some(ensemble(1, &world.kinds))] {
+        let config = Config {
+            my_id: 1,
+            data_dir: World::data_dir(1),
+            ensemble,
+            ..Config::default()
+        };
+        let started = Replication::start(
+            &config,
+            Arc::new(world.disk(1)),
+            world.clock.clone(),
+            Arc::new(Metrics::default()),
+            |_| Box::new(Recorder::default()),
+            Arc::<CountingJudge>::default(),
+            None,
+            Handle::current(),
+        );
+        let refused = started.await.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(refused, StartError::MemberAlone { .. }),
+            "{refused}"
+        );
+    }
+}
+
+/// The identity says that this server once acknowledged what the log held: without the log it
+/// could vote that away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_log_alone_does_not_start() {
+    let world = former_member().await;
     let log = World::data_dir(1).join("quorate");
     let disk = world.disk(1);
     for file in disk.list(&log).unwrap() {

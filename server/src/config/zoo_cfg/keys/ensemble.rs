@@ -172,6 +172,24 @@ pub(super) const KEYS: &[Key] = &[
         |_, v| ticks(v).map(drop),
     )
     .file(),
+    applied(
+        "leaderServes",
+        "yes",
+        "`no`: a leader of several servers takes no clients, and sends its own to the others",
+        |d, v| {
+            d.ensemble.leader_is_aloof = match v {
+                "yes" => false,
+                "no" => true,
+                _ => return Err(BadValue(format!("`{v}` is neither `yes` nor `no`"))),
+            };
+            Ok(())
+        },
+        |c| {
+            let serves = c.ensemble.as_ref().is_none_or(|e| e.leader_serves);
+            (if serves { "yes" } else { "no" }).to_owned()
+        },
+    )
+    .ensemble(),
     noted(
         "observerMasterPort",
         "0",

@@ -188,10 +188,6 @@ fn always(_: &str) -> Result<bool, BadValue> {
     Ok(true)
 }
 
-fn never(_: &str) -> Result<bool, BadValue> {
-    Ok(false)
-}
-
 /// For a property, ZooKeeper takes anything but `true` for false; only a strict key refuses.
 fn when_true(value: &str) -> Result<bool, BadValue> {
     Ok(value.eq_ignore_ascii_case("true"))

@@ -5,7 +5,7 @@ use crate::config::DigestAlgorithm;
 use crate::config::zoo_cfg::draft::Draft;
 use crate::config::zoo_cfg::values::{BadValue, number, strict_bool};
 
-use super::{Key, always, applied, checked, never, noted, refused, when_strictly_true, when_true};
+use super::{Key, always, applied, checked, noted, refused, when_strictly_true, when_true};
 
 const NO_TLS: &str = "remove the key, or put a TLS proxy in front of `clientPort`";
 const NO_PEER_AUTH: &str = "remove the key, and let only the servers reach the peer ports";
@@ -365,16 +365,6 @@ pub(super) const KEYS: &[Key] = &[
         "remove the key",
     )
     .file(),
-    refused(
-        "leaderServes",
-        "yes",
-        "neither `yes` nor `no`; a leader serves its clients in both cases",
-        |value| match value {
-            "yes" | "no" => never(value),
-            _ => Ok(true),
-        },
-        "remove the key",
-    ),
 ];
 
 fn auth_provider(draft: &mut Draft, class: &str) -> Result<(), BadValue> {

@@ -42,6 +42,7 @@ const APPLIED: &[(&str, &str, &str, &str)] = &[
     ("quorate.electionTimeoutMinMs", "170", MEMBERS, "170"),
     ("quorate.electionTimeoutMaxMs", "370", MEMBERS, "370"),
     ("quorate.linearizableReads", "true", MEMBERS, "true"),
+    ("leaderServes", "no", MEMBERS, "no"),
     ("quorate.firstBoot", "majority", MEMBERS, "majority"),
     ("jute.maxbuffer", "0x400000", "", "4194304"),
     ("nio.sessionlessCnxnTimeout", "7", "", "7"),
@@ -272,7 +273,7 @@ fn refused_keys_with_a_harmless_value_are_accepted() {
     let world = World::new();
     let text = "client.portUnification=false\nsslQuorum=false\nportUnification=FALSE\n\
                 quorum.auth.enableSasl=false\naudit.enable=false\ndb.autocreate=true\n\
-                electionAlg=3\nleaderServes=no\noraclePath=\n";
+                electionAlg=3\noraclePath=\n";
     let parsed = world.load(text).unwrap();
     assert_eq!(texts(&parsed.warnings), "");
 }
