@@ -11,7 +11,9 @@ use crate::config::Config;
 use crate::replication::{Replication, Role};
 use crate::sessions::{Overdue, Sessions};
 use crate::tree::CallerBuf;
-use crate::tree::txn::{Judgement, Origin, Proposal, Txn};
+#[cfg(feature = "testing")]
+use crate::tree::txn::Judgement;
+use crate::tree::txn::{Origin, Proposal, Txn};
 
 /// What the periodic tasks need.
 pub(super) struct Periodic {

@@ -362,6 +362,29 @@ async fn a_new_judge_grants_the_full_timeout_and_its_lease() {
     assert_eq!(world.sessions.overdue(4).len(), 1);
 }
 
+/// A process that was stopped has not heard what its clients said meanwhile, and those of other
+/// servers may not have been able to say it.
+#[tokio::test(start_paused = true)]
+async fn time_in_which_the_judge_stood_still_is_nobodys_silence() {
+    let world = World::new();
+    world.leader.alone.store(true, Ordering::SeqCst);
+    let state = State::new([7; 32]);
+    let start = millis(world.now());
+    world
+        .sessions
+        .live
+        .lock()
+        .start(SessionId(7), 1, millis(T), start);
+    world.sessions.begin_term(3, &state);
+    tokio::time::advance(T * 3).await;
+    world.sessions.stood_still();
+    assert!(world.sessions.overdue(3).is_empty());
+    tokio::time::advance(T + BOUNDS.lease).await;
+    assert!(world.sessions.overdue(3).is_empty(), "its full timeout");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.sessions.overdue(3).len(), 1);
+}
+
 /// An expiry that was judged in an earlier term is void, so its mark must not outlive the term;
 /// within its term it may yet be applied, whatever gap the lease had.
 #[tokio::test(start_paused = true)]

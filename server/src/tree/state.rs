@@ -128,6 +128,7 @@ impl State {
     }
 
     /// A session, if it is alive.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn session(&self, id: SessionId) -> Option<SessionInfo> {
         self.shared().read_gate().sessions.get(id).copied()
     }

@@ -46,7 +46,12 @@ public final class FailoverProgram {
     private static void round(int port, String root) throws Exception {
         try (CuratorFramework witness = client(); CuratorFramework client = clientOn(port)) {
             List<ConnectionState> states = Collections.synchronizedList(new ArrayList<>());
-            client.getConnectionStateListenable().addListener((curator, state) -> states.add(state));
+            client.getConnectionStateListenable().addListener((curator, state) -> {
+                // That of the first connection may still be on its way.
+                if (state != ConnectionState.CONNECTED) {
+                    states.add(state);
+                }
+            });
             long session = session(client);
             client.create().creatingParentsIfNeeded().withMode(CreateMode.EPHEMERAL)
                 .forPath(root + "/ephemeral");
