@@ -34,6 +34,13 @@ impl Credential {
         Credential::new("digest", format!("{user}:{password}"))
     }
 
+    /// No proof of anything: asks a Quorate ensemble to have a quorum prove of each read of this
+    /// session that it is current. ZooKeeper does not know the scheme, and ends the session.
+    #[must_use]
+    pub fn linearizable_reads() -> Credential {
+        Credential::new("quorate", "read=linearizable")
+    }
+
     /// `digest`, `ip`, `x509`…
     #[must_use]
     pub fn scheme(&self) -> &str {

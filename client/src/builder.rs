@@ -122,6 +122,22 @@ impl ClientBuilder {
         self
     }
 
+    /// Every read shows all that anybody was acknowledged before it was sent, for a round trip
+    /// from the server to its leader and on to a quorum. Off: a read shows what the server at hand
+    /// has, and may miss what others have just written.
+    ///
+    /// For Quorate's ensembles: ZooKeeper refuses the wish and ends the session; send
+    /// [`sync`](Client::sync) first there. An [`auth_provider`](Self::auth_provider) has to give
+    /// [`Credential::linearizable_reads`] itself.
+    pub fn linearizable_reads(mut self, enabled: bool) -> Self {
+        let wish = Credential::linearizable_reads();
+        self.credentials.retain(|credential| *credential != wish);
+        if enabled {
+            self.credentials.push(wish);
+        }
+        self
+    }
+
     /// Asks for credentials at each new connection; those given by [`digest`](Self::digest) and
     /// [`credential`](Self::credential) are not sent then.
     pub fn auth_provider(mut self, provider: impl AuthProvider + 'static) -> Self {

@@ -8,7 +8,7 @@ use quorate_client::{
     Acl, Client, CreatorAllAcl, Credential, Error, ErrorCode, Gzip, Id, Perms, ReadResult, Reason,
     ZnodePath,
 };
-use quorate_server::testing::TestServer;
+use quorate_server::testing::{TestCluster, TestServer};
 
 async fn client(server: &TestServer) -> Client {
     Client::connect(server.connect_string()).await.unwrap()
@@ -295,4 +295,27 @@ async fn a_time_limit_is_kept_where_no_server_is() {
         .unwrap_err();
     assert!(matches!(error, Error::DidNotHappen { .. }), "{error}");
     assert!(error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn linearizable_reads_show_what_others_have_just_written() {
+    let cluster = TestCluster::start(3).await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.servers().into_iter().find(|&id| id != leader);
+    let lagging = lagging.unwrap();
+    let writer = Client::connect(cluster.addr(leader).to_string())
+        .await
+        .unwrap();
+    writer.create("/a", "0").await.unwrap();
+    let reader = Client::builder(cluster.addr(lagging).to_string())
+        .linearizable_reads(true)
+        .connect()
+        .await
+        .unwrap();
+    cluster.slow_link(leader, lagging, Duration::from_millis(60));
+    for turn in 1..=5 {
+        let turn = turn.to_string();
+        writer.set("/a", turn.clone()).await.unwrap();
+        assert_eq!(reader.get("/a").await.unwrap().text(), Ok(turn.as_str()));
+    }
 }
