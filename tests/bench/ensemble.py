@@ -28,7 +28,8 @@ from pathlib import Path
 
 import run as single
 from cells import cpu, p99, rate, Cell
-from servers import ROOT, LaunchFailed, Quorate, ZooKeeper, awake_option, free_port, jars, settle
+from servers import (ROOT, LaunchFailed, Quorate, ZooKeeper, awake_option, frame, free_port, jars,
+                     settle)
 import tables
 
 SERVERS = 3
@@ -125,23 +126,12 @@ class Writer(threading.Thread):
         self.session, self.password = 0, bytes(16)
         self.acknowledged = []  # when each write was, by the monotonic clock
 
-    def frame(self, sock):
-        need, data = 4, b""
-        while len(data) < need:
-            more = sock.recv(need - len(data))
-            if not more:
-                raise OSError("closed")
-            data += more
-            if need == 4 and len(data) == 4:
-                need += struct.unpack(">i", data)[0]
-        return data[4:]
-
     def connect(self, port):
         sock = socket.create_connection(("127.0.0.1", port), timeout=0.5)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         hello = struct.pack(">iqiqi", 0, 0, 10_000, self.session, 16) + self.password + b"\0"
         sock.sendall(struct.pack(">i", len(hello)) + hello)
-        answer = self.frame(sock)
+        answer = frame(sock)
         if struct.unpack(">i", answer[4:8])[0] <= 0:
             self.session, self.password = 0, bytes(16)
             raise OSError("the session is over")
@@ -163,7 +153,7 @@ class Writer(threading.Thread):
                         body = struct.pack(">iii", xid, 5, len(name)) + name
                         body += struct.pack(">i", 1) + b"x" + struct.pack(">i", -1)
                         sock.sendall(struct.pack(">i", len(body)) + body)
-                        error = struct.unpack(">i", self.frame(sock)[12:16])[0]
+                        error = struct.unpack(">i", frame(sock)[12:16])[0]
                         if error == 0:
                             self.acknowledged.append(time.monotonic())
                         time.sleep(0.002)
@@ -179,7 +169,7 @@ def make_node(port, path):
         body += struct.pack(">iii", 1, 31, 5) + b"world" + struct.pack(">i", 6) + b"anyone"
         body += struct.pack(">i", 0)
         sock.sendall(struct.pack(">i", len(body)) + body)
-        writer.frame(sock)
+        frame(sock)
 
 
 def failover(ensemble, how):

@@ -53,19 +53,21 @@ def free_port():
         return sock.getsockname()[1]
 
 
+def frame(sock):
+    """The next frame from a server, without its length."""
+    need, data = 4, b""
+    while len(data) < need:
+        more = sock.recv(need - len(data))
+        if not more:
+            raise OSError("closed")
+        data += more
+        if need == 4 and len(data) == 4:
+            need += struct.unpack(">i", data)[0]
+    return data[4:]
+
+
 def serves(port, path="/", timeout=1.0):
     """Whether a session opens and `exists(path)` is answered without error."""
-    def frame(sock):
-        need, data = 4, b""
-        while len(data) < need:
-            more = sock.recv(need - len(data))
-            if not more:
-                raise OSError("closed")
-            data += more
-            if need == 4 and len(data) == 4:
-                need += struct.unpack(">i", data)[0]
-        return data[4:]
-
     def send(sock, payload):
         sock.sendall(struct.pack(">i", len(payload)) + payload)
 

@@ -31,7 +31,7 @@ pub(crate) use self::hello::FIRST_BYTE;
 pub(crate) use self::hub::Hub;
 pub(crate) use self::link::{Link, LinkReader, LinkWriter};
 pub(crate) use self::net::SharedNet;
-pub(crate) use self::tcp::{TcpNet, tune};
+pub(crate) use self::tcp::{TcpNet, bind, tune};
 
 /// What a link is for. The number goes over the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -63,7 +63,7 @@ impl Net for TcpNet {
             let mut listeners = Vec::new();
             let mut errors = Vec::new();
             for address in addresses {
-                match bind(address) {
+                match bind(address, BACKLOG) {
                     Ok(listener) => listeners.push(accept(listener)),
                     Err(error) => errors.push(error),
                 }
@@ -97,7 +97,8 @@ fn anywhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens with the options that servers want, for peers or for clients.
+pub(crate) fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -107,7 +108,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     TcpListener::from_std(socket.into())
 }
 
