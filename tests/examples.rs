@@ -170,3 +170,56 @@ fn work_queue_loses_nothing_and_does_nothing_twice_although_a_worker_dies() {
     let end = "20 orders done, 20 of them exactly once, 0 left";
     assert_eq!(count(&lines, end), 1, "{lines:#?}");
 }
+
+#[test]
+fn naming_gives_nothing_twice_and_a_dead_owners_name_to_the_next() {
+    let lines = run("naming");
+    for part in [
+        "15 order numbers, all different",
+        "north: is worker 0",
+        "south: is worker 1",
+        "third gets no number",
+        "is worker 0, which north gave back",
+        "cannot be `printer`: east is",
+        "north: is called `printer` now",
+    ] {
+        assert_eq!(count(&lines, part), 1, "{part}: {lines:#?}");
+    }
+}
+
+#[test]
+fn barrier_lets_all_begin_and_go_on_together() {
+    let lines = run("barrier");
+    assert_eq!(count(&lines, "waits at the gate"), 4, "{lines:#?}");
+    assert_eq!(count(&lines, "begins: 4 of 4 have come"), 4, "{lines:#?}");
+    assert_eq!(count(&lines, "goes on: 4 of 4 are done"), 4, "{lines:#?}");
+    let opened = lines
+        .iter()
+        .position(|line| line.contains("opened the gate"));
+    let begun = lines.iter().position(|line| line.contains("begins:"));
+    assert!(opened < begun, "{lines:#?}");
+}
+
+#[test]
+fn group_membership_tells_of_those_who_leave_and_of_those_who_die() {
+    let lines = run("group_membership");
+    for name in ["anna", "bert", "cleo"] {
+        assert_eq!(count(&lines, &format!("observer: {name} is there")), 1);
+    }
+    for name in ["bert", "cleo"] {
+        assert_eq!(count(&lines, &format!("observer: {name} is gone")), 1);
+    }
+    assert_eq!(count(&lines, "still there: anna"), 1, "{lines:#?}");
+}
+
+#[test]
+fn embedded_test_shows_an_application_that_stops_before_another_begins() {
+    let lines = run("embedded_test").join("\n");
+    for part in [
+        "the application had stopped before",
+        "no page was written without the lock",
+        "by the test's clock that took",
+    ] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+}
