@@ -73,13 +73,13 @@ async fn worker_numbers(north: &Client, south: &Client) -> Outcome {
     say("north", format!("is worker {}", first.number()));
     let second = at_south.take("south").await?.ok_or(nobody)?;
     say("south", format!("is worker {}", second.number()));
-    if at_south.take("a third").await?.is_none() {
-        say("a third", "gets no number: both are taken");
+    if at_south.take("west").await?.is_none() {
+        say("west", "gets no number: both are taken");
     }
     first.release().await?;
-    let third = at_south.take("a third").await?.ok_or(nobody)?;
+    let third = at_south.take("west").await?.ok_or(nobody)?;
     let text = format!("is worker {}, which north gave back", third.number());
-    say("a third", text);
+    say("west", text);
     second.release().await?;
     third.release().await?;
     Ok(())
