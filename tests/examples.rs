@@ -227,3 +227,15 @@ fn embedded_test_shows_an_application_that_stops_before_another_begins() {
         assert!(lines.contains(part), "{part}: {lines}");
     }
 }
+
+#[test]
+fn load_balancer_keeps_the_weights_and_fails_no_request_when_a_backend_leaves_or_dies() {
+    let lines = run("load_balancer");
+    let shares = r#"by weights 3, 1, 1: {"east": 10, "north": 30, "south": 10}"#;
+    assert_eq!(count(&lines, shares), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "frontend: north is gone"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "frontend: east is gone"), 1, "{lines:#?}");
+    let last = lines.last().unwrap();
+    assert!(!last.starts_with("example: 0 requests"), "{last}");
+    assert!(last.ends_with(" elsewhere, 0 failed"), "{last}");
+}
