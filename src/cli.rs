@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     disable_help_subcommand = true,
     after_help = "Examples:\n  quorate server                          a server on 127.0.0.1:2181\n  \
                   quorate server --config zoo.cfg         with an unmodified zoo.cfg\n  \
+                  quorate demo                            three servers at work, to look at\n  \
                   quorate 4lw srvr                        ask it how it is\n  \
                   quorate config check zoo.cfg            what would be applied, and what not"
 )]
@@ -26,6 +27,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a server
     Server(ServerArgs),
+    /// Show three servers at work in this terminal, while their leaders are killed
+    Demo(DemoArgs),
     /// Ask a server one of ZooKeeper's four-letter words
     #[command(name = "4lw")]
     FourLetterWord(WordArgs),
@@ -66,6 +69,21 @@ pub(crate) struct ServerArgs {
     /// A zoo.cfg; or ZooKeeper's old form, PORT DATADIR, then if need be TICKTIME MAXCLIENTCNXNS
     #[arg(value_name = "ARGS", num_args = 0..=4, conflicts_with = "config")]
     pub(crate) positional: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  quorate demo\n  \
+                        quorate demo --seconds 30 --kill-every 3 | tee demo.txt\n\n\
+                        Three servers with data in a temporary directory, and clients that use a lock,\n\
+                        an election, a queue, a configuration and a group. At the end it counts whether\n\
+                        something that was acknowledged is lost.")]
+pub(crate) struct DemoArgs {
+    /// End by itself after this time [default: at Ctrl-C]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// How often the leader is killed
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) kill_every: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod codes;
 mod config;
+mod demo;
 mod digest;
 mod export;
 mod failure;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Server(args) => server::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::FourLetterWord(args) => words::run(&args),
         Command::Bench(args) => return bench::run(args),
         Command::ExportDatadir(args) => export::run(&args),

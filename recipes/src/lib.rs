@@ -112,6 +112,8 @@ pub mod lock;
 mod lost;
 pub mod membership;
 mod naming;
+#[cfg(doctest)]
+mod pages;
 mod patience;
 pub mod queue;
 
