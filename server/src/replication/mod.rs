@@ -13,6 +13,7 @@
 //! - Requests of one session are applied in the order in which they were pushed, or not at all.
 //! - After a failure of the disk nothing is written any more; what is applied stays readable.
 
+mod apply;
 mod batcher;
 mod boot;
 mod entry;
