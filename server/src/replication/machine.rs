@@ -224,9 +224,7 @@ impl Machine {
                 (None, 0)
             }
         };
-        let count = self
-            .applier
-            .apply(id.index, id.leader_id.term, requests)?;
+        let count = self.applier.apply(id.index, id.leader_id.term, requests)?;
         self.applied = Some(id);
         if self.due.add(count, bytes) && !self.progress.due.swap(true, Ordering::AcqRel) {
             self.progress.due_wake.notify_one();
@@ -289,15 +287,19 @@ impl RaftStateMachine<Types> for Machine {
     /// Runs between applies: the capture is of one log id.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
         self.restart_due();
-        Some(
-            self.snapshots
-                .builder(self.applier.state().capture(), self.applied, &self.membership),
-        )
+        Some(self.snapshots.builder(
+            self.applier.state().capture(),
+            self.applied,
+            &self.membership,
+        ))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        self.snapshots
-            .builder(self.applier.state().capture(), self.applied, &self.membership)
+        self.snapshots.builder(
+            self.applier.state().capture(),
+            self.applied,
+            &self.membership,
+        )
     }
 
     /// Puts what a leader sent in place of the state that is served (R20).
