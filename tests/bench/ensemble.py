@@ -28,7 +28,7 @@ from pathlib import Path
 
 import run as single
 from cells import cpu, p99, rate, Cell
-from servers import ROOT, LaunchFailed, Quorate, ZooKeeper, free_port, jars, settle
+from servers import ROOT, LaunchFailed, Quorate, ZooKeeper, awake_option, free_port, jars, settle
 import tables
 
 SERVERS = 3
@@ -250,6 +250,7 @@ def options():
     parser.add_argument("--stops", type=int, default=3)
     parser.add_argument("--data", type=Path, default=ROOT / "target" / "bench")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench-results")
+    awake_option(parser)
     chosen = parser.parse_args()
     chosen.rounds = chosen.rounds or (2 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (1.0 if chosen.quick else 3.0)
@@ -270,6 +271,11 @@ def row(cell, results):
 
 def main():
     chosen = options()
+    with chosen.awake():
+        compare(chosen)
+
+
+def compare(chosen):
     bench = single.Bench(single.binary(chosen))
     ensembles = {"zookeeper": Ensemble("zookeeper", chosen, bench.binary),
                  "subject": Ensemble("quorate", chosen, bench.binary)}

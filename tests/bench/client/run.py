@@ -5,7 +5,8 @@
 
 All of them work on one `quorate server` whose data lies in memory, so that what is compared is
 the client. A round runs every cell once with every client, in a new order; the table has the
-medians. `--clients` may name `raw`, too: the protocol's bytes without a client, as the ceiling.
+medians. `--clients` may name `raw`, too: the protocol's bytes without a client, as the ceiling; and
+`quorate:current`, a program on one thread.
 CPU time is the client process's own, per operation; trust it more than the rate where
 the machine is shared.
 """
@@ -58,7 +59,8 @@ def command(client, cell, server, binary, classpath):
     if client == "curator":
         return ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp",
                 classpath, "CuratorCell", *work]
-    return [binary, client, *work]
+    client, _, runtime = client.partition(":")
+    return [binary, client, *work, *([runtime] if runtime else [])]
 
 
 def main():
@@ -70,7 +72,13 @@ def main():
     parser.add_argument("--target", default=HERE / "target", type=Path)
     parser.add_argument("--cache", default=HERE / "target", type=Path)
     parser.add_argument("--json", type=Path)
+    servers.awake_option(parser)
     arguments = parser.parse_args()
+    with arguments.awake():
+        measure(arguments)
+
+
+def measure(arguments):
     clients = arguments.clients.split(",")
     binary = built(arguments.target)
     classpath = java(arguments.cache) if "curator" in clients else ""

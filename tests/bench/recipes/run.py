@@ -181,7 +181,13 @@ def main():
     parser.add_argument("--share", type=float, default=1.0, help="of the usual counts")
     parser.add_argument("--requests", action="store_true", help="count requests instead")
     parser.add_argument("--json", type=Path)
+    servers.awake_option(parser)
     arguments = parser.parse_args()
+    with arguments.awake():
+        compare(arguments)
+
+
+def compare(arguments):
     libraries, cells = arguments.libraries.split(","), arguments.cells.split(",")
     how = commands(libraries)
     binary = Path(arguments.quorate).resolve()
