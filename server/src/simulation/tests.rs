@@ -4,7 +4,7 @@ use super::Plant;
 use super::world::{Outcome, World};
 
 /// Schedules of a plain run.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 20;
 /// Schedules in which a rule that was taken out must be missed.
 const FOUND_WITHIN: u64 = 300;
 
@@ -45,7 +45,7 @@ fn an_ensemble_keeps_its_promises() {
         "clients are answered: {sum:?}"
     );
     assert!(sum.elections > seeds * 2, "leaders change: {sum:?}");
-    assert!(sum.expired as u64 >= seeds / 20, "sessions expire: {sum:?}");
+    assert!(sum.expired > 0, "sessions expire: {sum:?}");
     assert!(sum.locks > seeds, "the lock is taken: {sum:?}");
     assert!(sum.resent > seeds, "links break: {sum:?}");
 }
