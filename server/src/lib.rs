@@ -17,6 +17,9 @@ mod connection;
 
 mod pipeline;
 
+#[cfg(test)]
+mod simulation;
+
 mod sessions;
 
 mod replication;

@@ -1,11 +1,8 @@
-//! The apply loop: committed entries, in log order, one task, into the state.
+//! The apply loop: committed entries, in log order, one task, as openraft drives it.
 //!
-//! For each request: judge and change, tell [`Deliver`] each change while its shards are locked,
-//! then the outcome. What is in the log is the truth: a request that cannot be decoded, or a
-//! digest that differs from the recorded one, stops the server. A wrong replica is worse than a
-//! missing one.
+//! What an entry does to the state is `apply`'s; here are the snapshots that take the place of
+//! entries, and what the rest of this module is told. A fault in an entry stops the server.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,20 +11,17 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
-use quorate_proto::{EventType, Zxid};
 use tokio::sync::Notify;
 
 use super::Deliver;
-use super::entry::{EntryError, Header, invalid};
+use super::apply::Applier;
+use super::entry::{EntryError, invalid};
 use super::queue::{ProposeQueue, Unavailable};
 use super::snapshots::{Builder, Meta, SnapshotFile, Snapshots};
 use super::types::{Body, Entry, LogId, StoredMembership, Types};
 use crate::metrics::Metrics;
-use crate::tree::txn::{Proposal, Txn, Verdict};
-use crate::tree::{ChangeSink, State};
+use crate::tree::State;
 
-/// Digests of this many entries are remembered, to compare with what later entries carry.
-const DIGESTS_KEPT: usize = 4096;
 /// Requests after which other tasks of the runtime get a turn.
 const TURN: u32 = 500;
 
@@ -49,6 +43,12 @@ impl Progress {
     /// The newest entry that was applied here, and the digest of the state then.
     pub(super) fn digest(&self) -> Option<(u64, u64)> {
         *self.digest.lock()
+    }
+
+    /// This entry was applied, and the state has this digest behind it.
+    pub(super) fn reached(&self, index: u64, digest: u64) {
+        *self.digest.lock() = Some((index, digest));
+        self.advance(index);
     }
 
     /// Everything up to this index is applied, and can be read.
@@ -171,16 +171,12 @@ impl Due {
 
 /// The replicated state machine, as openraft drives it.
 pub(super) struct Machine {
-    state: Arc<State>,
-    /// In a mutex for `Sync` only: it is never locked.
-    deliver: Mutex<Box<dyn Deliver>>,
+    applier: Applier,
     queue: Arc<ProposeQueue>,
     snapshots: Arc<Snapshots>,
     progress: Arc<Progress>,
-    metrics: Arc<Metrics>,
     applied: Option<LogId>,
     membership: StoredMembership,
-    digests: VecDeque<(u64, u64)>,
     due: Due,
 }
 
@@ -205,16 +201,14 @@ impl Machine {
         if let Some(applied) = restored.applied {
             progress.advance(applied.index);
         }
+        let term = restored.applied.map_or(0, |applied| applied.leader_id.term);
         Machine {
-            state: restored.state,
-            deliver: Mutex::new(deliver),
+            applier: Applier::new(restored.state, term, deliver, progress.clone(), metrics),
             queue,
             snapshots,
             progress,
-            metrics,
             applied: restored.applied,
             membership: restored.membership,
-            digests: VecDeque::new(),
             due: Due::new(pace),
         }
     }
@@ -222,86 +216,20 @@ impl Machine {
     /// Applies one entry; the number of its requests.
     fn apply_entry(&mut self, entry: &Entry) -> Result<u32, EntryError> {
         let id = entry.log_id;
-        let term = id.leader_id.term;
-        // The first entry of a new leader begins an epoch, on every server at the same place of
-        // the log. Term 0 is the founding entry's: nobody leads it.
-        if term > self.applied.map_or(0, |applied| applied.leader_id.term) {
-            self.state.begin_epoch(term);
-        }
-        let mut count = 0;
-        let mut bytes = 0;
-        match &entry.payload {
-            EntryPayload::Blank => {}
+        let (requests, bytes) = match &entry.payload {
+            EntryPayload::Normal(Body(body)) => (Some(&**body), body.len()),
+            EntryPayload::Blank => (None, 0),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(id), membership.clone());
+                (None, 0)
             }
-            EntryPayload::Normal(Body(body)) => {
-                bytes = body.len();
-                count = self.apply_requests(id.index, term, body)?;
-            }
-        }
+        };
+        let count = self.applier.apply(id.index, id.leader_id.term, requests)?;
         self.applied = Some(id);
-        self.remember_digest(id.index);
         if self.due.add(count, bytes) && !self.progress.due.swap(true, Ordering::AcqRel) {
             self.progress.due_wake.notify_one();
         }
         Ok(count)
-    }
-
-    fn apply_requests(&mut self, index: u64, term: u64, body: &[u8]) -> Result<u32, EntryError> {
-        let (header, mut rest) = Header::split(index, body)?;
-        self.compare_digest(&header)?;
-        let deliver = self.deliver.get_mut().as_mut();
-        for position in 0..header.count {
-            let proposal = Proposal::decode(&mut rest).map_err(|source| EntryError::Request {
-                index,
-                position,
-                source,
-            })?;
-            let verdict = if is_outdated(term, &proposal) {
-                Verdict::Void
-            } else {
-                let sink = &mut Sink(deliver);
-                self.state.apply(header.wall_ms, &proposal, sink)
-            };
-            deliver.outcome(&proposal, &verdict);
-        }
-        if !rest.is_empty() {
-            return Err(EntryError::BadLength { index });
-        }
-        deliver.turn_done();
-        self.metrics.commits.add(u64::from(header.count));
-        Ok(header.count)
-    }
-
-    fn compare_digest(&self, header: &Header) -> Result<(), EntryError> {
-        let Some((index, theirs)) = header.applied else {
-            return Ok(());
-        };
-        let Ok(at) = self.digests.binary_search_by_key(&index, |known| known.0) else {
-            return Ok(());
-        };
-        match self.digests.get(at) {
-            Some(&(_, ours)) if ours != theirs => {
-                self.metrics.digest_mismatches.inc();
-                Err(EntryError::Diverged {
-                    index,
-                    ours,
-                    theirs,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn remember_digest(&mut self, index: u64) {
-        let newest = (index, self.state.tree().digest());
-        if self.digests.len() == DIGESTS_KEPT {
-            self.digests.pop_front();
-        }
-        self.digests.push_back(newest);
-        *self.progress.digest.lock() = Some(newest);
-        self.progress.advance(index);
     }
 
     fn restart_due(&mut self) {
@@ -317,30 +245,13 @@ impl Machine {
     }
 }
 
-/// Whether a leader of another term judged this session (R18).
-fn is_outdated(term: u64, proposal: &Proposal<'_>) -> bool {
-    match &proposal.txn {
-        Txn::ExpireSession { judged, .. } => judged.is_outdated_in(term),
-        _ => false,
-    }
-}
-
 /// No outcome comes after this: whoever still waits for one never gets it. The queue refuses first,
 /// or a request could still be taken behind the word that those before it are lost, and its
 /// connection would wait for ever.
 impl Drop for Machine {
     fn drop(&mut self) {
         self.queue.fail(Unavailable::Stopping);
-        self.deliver.get_mut().lost();
-    }
-}
-
-/// Hands the changes of one request on.
-struct Sink<'a>(&'a mut dyn Deliver);
-
-impl ChangeSink for Sink<'_> {
-    fn change(&mut self, zxid: Zxid, event: EventType, path: &str, acl: &[quorate_proto::Acl]) {
-        self.0.change(zxid, event, path, acl);
+        self.applier.deliver().lost();
     }
 }
 
@@ -376,15 +287,19 @@ impl RaftStateMachine<Types> for Machine {
     /// Runs between applies: the capture is of one log id.
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
         self.restart_due();
-        Some(
-            self.snapshots
-                .builder(self.state.capture(), self.applied, &self.membership),
-        )
+        Some(self.snapshots.builder(
+            self.applier.state().capture(),
+            self.applied,
+            &self.membership,
+        ))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        self.snapshots
-            .builder(self.state.capture(), self.applied, &self.membership)
+        self.snapshots.builder(
+            self.applier.state().capture(),
+            self.applied,
+            &self.membership,
+        )
     }
 
     /// Puts what a leader sent in place of the state that is served (R20).
@@ -399,22 +314,22 @@ impl RaftStateMachine<Types> for Machine {
             .await
             .map_err(io::Error::other)?
             .map_err(|source| self.fault(EntryError::Snapshot { index, source }))?;
-        self.deliver.get_mut().skipped();
-        let serving = self.state.clone();
+        self.applier.deliver().skipped();
+        let serving = self.applier.state().clone();
         tokio::task::spawn_blocking(move || drop(serving.replace(state)))
             .await
             .map_err(io::Error::other)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.digests.clear();
-        self.remember_digest(index);
+        let term = meta.last_log_id.map_or(0, |last| last.leader_id.term);
+        self.applier.replaced(index, term);
         self.restart_due();
         self.snapshots.installed(meta.clone(), &file);
-        self.deliver.get_mut().resumed();
+        self.applier.deliver().resumed();
         tracing::info!(
             index,
-            zxid = %self.state.applied_zxid(),
-            znodes = self.state.tree().node_count(),
+            zxid = %self.applier.state().applied_zxid(),
+            znodes = self.applier.state().tree().node_count(),
             "a snapshot took the place of the state; all client connections were closed"
         );
         Ok(())

@@ -13,6 +13,9 @@
 //! - Requests of one session are applied in the order in which they were pushed, or not at all.
 //! - After a failure of the disk nothing is written any more; what is applied stays readable.
 
+mod apply;
+#[cfg(test)]
+mod bare;
 mod batcher;
 mod boot;
 mod entry;
@@ -50,6 +53,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+#[cfg(test)]
+pub(crate) use self::bare::{Answer, Bare, Departure, Heard, Questions, Visit, body, read_at};
 use self::boot::{Arrival, Desk};
 use self::files::Claim;
 pub(crate) use self::forward::Confirmer;

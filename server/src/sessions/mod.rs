@@ -37,6 +37,8 @@ pub(crate) use self::deliver::Delivery;
 pub(crate) use self::identities::Identities;
 pub(crate) use self::live::{Live, Overdue};
 pub(crate) use self::outbox::{Budget, CloseReason, Fate, InFlight, PAUSE_BYTES};
+#[cfg(test)]
+pub(crate) use self::reports::Report;
 pub(crate) use self::reports::Reports;
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;

@@ -66,9 +66,9 @@ struct Asked {
 }
 
 /// One report, from its collection to its answer.
-pub(super) struct Report {
+pub(crate) struct Report {
     round: u64,
-    pub(super) began: Duration,
+    pub(crate) began: Duration,
     /// Connections with a reply that waits for this.
     waiting: Vec<Arc<Conn>>,
     /// In a sweep: everybody who was heard, and when.
@@ -76,7 +76,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn sessions(&self) -> Vec<SessionId> {
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
         let heard = self.heard.iter().flatten().map(|(conn, _)| conn.session());
         let waiting = self.waiting.iter().map(|conn| conn.session());
         let mut sessions: Vec<_> = waiting.chain(heard).collect();
@@ -176,7 +176,7 @@ impl Reports {
     }
 
     /// The answer to a report of a server that judges by itself.
-    pub(super) fn alone(&self, report: &Report) -> Option<Vec<SessionId>> {
+    pub(crate) fn alone(&self, report: &Report) -> Option<Vec<SessionId>> {
         if !self.confirm.confirms_alone() {
             return None;
         }
@@ -199,7 +199,7 @@ impl Reports {
         }
     }
 
-    pub(super) fn collect(&self, sessions: &Sessions, sweep: bool) -> Report {
+    pub(crate) fn collect(&self, sessions: &Sessions, sweep: bool) -> Report {
         // First of all: whatever is heard from now on may count for later, never for earlier.
         let began = self.clock.monotonic();
         let (round, mut waiting) = {
@@ -222,7 +222,7 @@ impl Reports {
         }
     }
 
-    pub(super) fn settle(&self, report: Report, answer: Result<Vec<SessionId>, Unconfirmed>) {
+    pub(crate) fn settle(&self, report: Report, answer: Result<Vec<SessionId>, Unconfirmed>) {
         let Ok(refused) = answer else {
             let mut asked = self.asked.lock();
             for conn in report.waiting {
@@ -257,7 +257,7 @@ impl Reports {
     }
 
     /// Closes whoever may not be answered at `now`.
-    pub(super) fn close_stale(&self, sessions: &Sessions, now: Duration) {
+    pub(crate) fn close_stale(&self, sessions: &Sessions, now: Duration) {
         if !self.is_fresh(now) {
             sessions.close_clients(CloseReason::CutOff);
             return;

@@ -126,7 +126,7 @@ impl Clerk {
 
 /// These requests, if apply can read them and they are as many as was said, without those that
 /// only a leader may make.
-fn vetted(count: u32, requests: Bytes) -> Option<(u32, Bytes)> {
+pub(in crate::replication) fn vetted(count: u32, requests: Bytes) -> Option<(u32, Bytes)> {
     let mut kept: Option<BytesMut> = None;
     let mut kept_count = 0;
     let mut rest = &*requests;

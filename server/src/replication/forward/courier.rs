@@ -96,18 +96,18 @@ impl Courier {
 
 /// What this end said on a link and has no word of.
 #[derive(Default)]
-struct Asked {
+pub(in crate::replication) struct Asked {
     /// The newest frame of requests.
-    sent: Option<u64>,
+    pub(in crate::replication) sent: Option<u64>,
     next: u64,
     /// In the order in which they were asked.
-    questions: VecDeque<Question>,
+    pub(in crate::replication) questions: VecDeque<Question>,
     /// Counts the looks of [`overdue`].
     looks: u64,
     heard: bool,
 }
 
-struct Question {
+pub(in crate::replication) struct Question {
     number: u64,
     asked_at: u64,
     answer: Answer,
@@ -120,7 +120,7 @@ enum Answer {
 
 impl Asked {
     /// The message for an errand; `None` if nobody waits for it any more.
-    fn note(&mut self, errand: Errand) -> Option<ToLeader> {
+    pub(in crate::replication) fn note(&mut self, errand: Errand) -> Option<ToLeader> {
         let number = self.next;
         let (message, answer) = match errand {
             Errand::ReadIndex(answer) if !answer.is_closed() => {
@@ -147,7 +147,10 @@ impl Asked {
     }
 
     /// Takes in a message; the number up to which flights are taken, if it says so.
-    fn hear(&mut self, message: FromLeader) -> Result<Option<u64>, &'static str> {
+    pub(in crate::replication) fn hear(
+        &mut self,
+        message: FromLeader,
+    ) -> Result<Option<u64>, &'static str> {
         self.heard = true;
         // Whoever asked may have gone away: then the answer goes nowhere.
         match message {

@@ -13,7 +13,7 @@ pub(super) const SESSIONS_MAX: usize = 100_000;
 
 /// From a follower or observer to the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ToLeader {
+pub(in crate::replication) enum ToLeader {
     /// Requests for the log. The numbers of the frames of a link rise.
     Requests {
         number: u64,
@@ -31,7 +31,7 @@ pub(super) enum ToLeader {
 
 /// From the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum FromLeader {
+pub(in crate::replication) enum FromLeader {
     /// All frames of this link up to this one are applied at the leader.
     Taken { up_to: u64 },
     /// Answers [`ToLeader::ReadIndex`].
@@ -47,7 +47,7 @@ pub(super) enum FromLeader {
 
 /// A message that this version does not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum MessageError {
+pub(in crate::replication) enum MessageError {
     #[error("messages of version {version}, this server knows version {VERSION}")]
     Version { version: u8 },
     #[error("message kind {kind} is not known")]
@@ -132,7 +132,7 @@ impl Fields {
 }
 
 impl ToLeader {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(in crate::replication) fn encode(&self) -> Bytes {
         let out = match self {
             ToLeader::Requests {
                 number,
@@ -160,7 +160,7 @@ impl ToLeader {
         out.freeze()
     }
 
-    pub(super) fn decode(mut body: Bytes) -> Result<ToLeader, MessageError> {
+    pub(in crate::replication) fn decode(mut body: Bytes) -> Result<ToLeader, MessageError> {
         let len = body.len();
         let kind = kind_of(&mut body)?;
         let mut fields = Fields { len, rest: body };
@@ -187,7 +187,7 @@ impl ToLeader {
 }
 
 impl FromLeader {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(in crate::replication) fn encode(&self) -> Bytes {
         let out = match self {
             FromLeader::Taken { up_to } => {
                 let mut out = start(kind::TAKEN, 8);
@@ -215,7 +215,7 @@ impl FromLeader {
         out.freeze()
     }
 
-    pub(super) fn decode(mut body: Bytes) -> Result<FromLeader, MessageError> {
+    pub(in crate::replication) fn decode(mut body: Bytes) -> Result<FromLeader, MessageError> {
         let len = body.len();
         let kind = kind_of(&mut body)?;
         let mut fields = Fields { len, rest: body };

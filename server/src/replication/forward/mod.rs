@@ -32,7 +32,13 @@ use quorate_proto::SessionId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::clerk::Clerk;
+#[cfg(test)]
+pub(super) use self::clerk::vetted;
+#[cfg(test)]
+pub(super) use self::courier::Asked;
 pub(super) use self::courier::Courier;
+#[cfg(test)]
+pub(super) use self::message::{FromLeader, ToLeader};
 use super::machine::Progress;
 use super::queue::{ProposeQueue, Unavailable, Way};
 use super::read_index::ReadIndex;
@@ -186,7 +192,7 @@ impl Confirmer {
     }
 
     /// As the leader of `term`; `None` if it cannot be sure to be that.
-    fn confirm_here(&self, term: u64, sessions: &[SessionId]) -> Option<Confirmed> {
+    pub(super) fn confirm_here(&self, term: u64, sessions: &[SessionId]) -> Option<Confirmed> {
         let leads = || self.lease.valid(term) && *self.role.borrow() == Role::Leading { term };
         if !leads() {
             return None;
@@ -271,7 +277,7 @@ pub(super) fn open(around: Surroundings) -> Forwarding {
 }
 
 /// Which way entries go in a role.
-fn way_in(role: Role) -> Way {
+pub(super) fn way_in(role: Role) -> Way {
     match role {
         Role::Looking => Way::Nowhere,
         Role::Following { leader, term } => Way::Link { leader, term },

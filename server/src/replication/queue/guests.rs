@@ -289,7 +289,7 @@ impl GuestNews {
     }
 
     /// What [`GuestNews::next`] would say at once.
-    fn look(&mut self) -> Option<Result<u64, Unwelcome>> {
+    pub(in crate::replication) fn look(&mut self) -> Option<Result<u64, Unwelcome>> {
         let inner = self.queue.inner.lock();
         let member = inner.guests.members.get(&self.id);
         let Some(member) = member.filter(|member| !member.refused) else {
