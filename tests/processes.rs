@@ -20,9 +20,12 @@ fn data_dir(dir: &TempDir) -> [String; 2] {
 }
 
 /// Kilobytes of another process that are in memory.
-fn resident_kb(id: u32) -> u64 {
+/// A line of what the kernel says of a process, in KB: `VmRSS`, `RssAnon`.
+fn memory_kb(id: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
     let number = line.unwrap().split_whitespace().next().unwrap();
     number.parse().unwrap()
 }
@@ -45,9 +48,16 @@ async fn a_server_is_ready_on_an_empty_directory_and_small_when_idle() {
     let mut client = WireClient::open(server.addr).await;
     client.create("/a", b"").await.unwrap();
     client.close_session().await.unwrap();
-    let kb = resident_kb(server.id());
-    eprintln!("ready in {ms} ms; {kb} KB resident");
-    assert!(kb < 20_000, "{kb} KB resident when idle");
+    let resident = memory_kb(server.id(), "VmRSS");
+    let own = memory_kb(server.id(), "RssAnon");
+    eprintln!(
+        "ready in {ms} ms; {resident} KB resident, {own} KB of them not of the program's file"
+    );
+    assert!(own < 8_000, "{own} KB of its own when idle");
+    // Code that is not optimized is several times as large, and says nothing of the server.
+    if !cfg!(debug_assertions) {
+        assert!(resident < 20_000, "{resident} KB resident when idle");
+    }
 }
 
 #[tokio::test]

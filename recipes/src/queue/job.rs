@@ -123,7 +123,8 @@ impl<T> Job<T> {
     /// The work is done: deletes the item, if it is still ours.
     ///
     /// # Errors
-    /// [`Error::SessionGone`] if it is not: another has it, or will have it.
+    /// [`Error::SessionGone`] if it is not: another has it, or will have it. "The znode does not
+    /// exist" if the item was taken out meanwhile: its put was dropped, or it was removed by its id.
     ///
     /// # Cancel safety
     /// When dropped the item is done, or goes back to the queue.
