@@ -19,8 +19,7 @@ fn data_dir(dir: &TempDir) -> [String; 2] {
     ["--data-dir".into(), data.display().to_string()]
 }
 
-/// Kilobytes of another process that are in memory.
-/// A line of what the kernel says of a process, in KB: `VmRSS`, `RssAnon`.
+/// Kilobytes of another process's memory, as the kernel says: `VmRSS`, `RssAnon`.
 fn memory_kb(id: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status
